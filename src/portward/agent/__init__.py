@@ -1,0 +1,1 @@
+"""The loop on a host: take the desired state, apply it, report."""

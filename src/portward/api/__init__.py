@@ -1,0 +1,1 @@
+"""The wire: routing, authentication, validation, errors. No rule of the domain lives here."""

@@ -1,0 +1,1 @@
+"""The channel between the server and the agents of the hosts; it imports the model alone."""

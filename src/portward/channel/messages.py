@@ -1,0 +1,101 @@
+"""The messages between the agent of a host and the server, and how they are encoded.
+
+JSON over HTTP, both ways; unknown keys are ignored, so that a server serves agents one release older. What is
+refused here: meaning. These are values of the model in envelopes; when to send which is the business of
+``channel.client`` and of the server's listener.
+"""
+
+from ipaddress import ip_address, ip_network
+from typing import Any, TypeVar
+
+import msgspec
+
+from portward.model import Address, CoveredPort, Policy, PortReport, PortwardError, Prefix
+
+#: Raised when a message changes in a way that the other side must know of.
+MESSAGE_VERSION = 1
+
+STATE_PATH = "/v1/state"
+REPORT_PATH = "/v1/report"
+
+
+class MalformedMessage(PortwardError):
+    """Bytes that are not the message that they should be."""
+
+
+class StateRequest(msgspec.Struct, frozen=True, kw_only=True):
+    """ "My host's state after ``generation``, please." The server answers when there is news, or after ``wait``.
+
+    ``policies`` maps each policy the agent holds to its version; ``digest`` is that of the index it holds.
+    An agent that holds nothing sends generation 0, no digest, no policies.
+    """
+
+    version: int = MESSAGE_VERSION
+    generation: int = 0
+    digest: str = ""
+    policies: dict[str, int] = {}
+    wait: float = 30.0  # seconds that the server may hold the request, 0 to 60
+
+
+class Index(msgspec.Struct, frozen=True, kw_only=True):
+    """What the host enforces, without the bodies: its ports with their groups, and the policies' versions."""
+
+    ports: tuple[CoveredPort, ...] = ()
+    policies: dict[str, int] = {}
+
+
+class StateAnswer(msgspec.Struct, frozen=True, kw_only=True):
+    """The host's state at ``generation``: what is not in the index is gone.
+
+    ``index`` is ``None`` when its digest is the one that the agent sent. ``bodies`` are the policies of the
+    index that the agent does not hold in that version.
+    """
+
+    version: int = MESSAGE_VERSION
+    generation: int
+    digest: str
+    index: Index | None = None
+    bodies: tuple[Policy, ...] = ()
+
+
+class ReportMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """ "This is what became of ``generation``": every port of the index, realised or with its error."""
+
+    version: int = MESSAGE_VERSION
+    generation: int
+    ports: tuple[PortReport, ...] = ()
+
+
+def _encode_address(value: Any) -> str:
+    if isinstance(value, Address | Prefix):
+        return str(value)
+    raise NotImplementedError(f"{type(value).__name__} is no part of a message")
+
+
+def _decode_address(kind: Any, value: Any) -> Any:
+    if kind is Address:
+        return ip_address(value)
+    if kind is Prefix:
+        return ip_network(value)
+    raise NotImplementedError(f"{kind} is no part of a message")
+
+
+_Message = TypeVar("_Message")
+_encoder = msgspec.json.Encoder(enc_hook=_encode_address, order="deterministic")
+
+
+def encode(message: Any) -> bytes:
+    """``message``, or any value of the model, as bytes; equal values give equal bytes."""
+    return _encoder.encode(message)
+
+
+def decode(data: bytes, kind: type[_Message]) -> _Message:
+    """The ``kind`` of message, or of value of the model, that ``data`` holds.
+
+    Raises:
+        MalformedMessage: not JSON, not of that kind, or values that the model does not admit.
+    """
+    try:
+        return msgspec.json.decode(data, type=kind, dec_hook=_decode_address)
+    except (msgspec.MsgspecError, ValueError, UnicodeDecodeError) as error:
+        raise MalformedMessage(f"not a {kind.__name__}: {error}") from error

@@ -1,0 +1,5 @@
+"""The ``portward`` command."""
+
+
+def main() -> None:
+    """Entry point."""

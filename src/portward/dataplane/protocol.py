@@ -1,0 +1,37 @@
+"""What a dataplane is to the agent: one call that makes the host be as the state says.
+
+Compiler, epochs and connection tracking are a driver's own affair; nothing of them shows here.
+"""
+
+from collections.abc import Collection
+from typing import Protocol
+
+from portward.model import HostState, PortwardError, Report
+
+
+class DataplaneError(PortwardError):
+    """The host refused what was asked of it; the message is for the owner of the port to read."""
+
+
+class Dataplane(Protocol):
+    """A driver. Its methods are called from one thread."""
+
+    def apply(self, state: HostState) -> Report:
+        """Enforce ``state``, the whole of it and nothing else, and say port by port what became of it.
+
+        Idempotent, and cheap when nothing changed. Failures of one port or namespace are in the report and
+        leave the rest of the host enforced, and there the old enforcement standing; it does not raise for them.
+        """
+        ...
+
+    def watched(self) -> Collection[int]:
+        """File descriptors; when one is readable, something on the host changed: call ``apply`` again."""
+        ...
+
+    def cleanup(self) -> tuple[str, ...]:
+        """Remove all that this driver ever put on the host; says, a line each, what is unfiltered from now on."""
+        ...
+
+    def close(self) -> None:
+        """Let go of sockets and threads. What is enforced stays enforced."""
+        ...

@@ -1,0 +1,1 @@
+"""The golden model: design section 2 as plain code, which everything else is judged by."""
