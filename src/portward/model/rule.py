@@ -18,9 +18,11 @@ if TYPE_CHECKING:
     Prefix = IPv4Network | IPv6Network
 else:
     # msgspec decodes no union of two types that it does not know; it decodes one, and asks isinstance().
-    class Address(ABC): ...
+    class Address(ABC):  # noqa: B024
+        """IPv4Address or IPv6Address."""
 
-    class Prefix(ABC): ...
+    class Prefix(ABC):  # noqa: B024
+        """IPv4Network or IPv6Network."""
 
     for _address, _prefix in ((IPv4Address, IPv4Network), (IPv6Address, IPv6Network)):
         Address.register(_address)
