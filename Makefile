@@ -1,0 +1,36 @@
+# Everything a user or a developer of Portward does, by name. `make` alone lists it.
+.DEFAULT_GOAL := help
+.PHONY: help setup demo run test lint unit wire properties packets lock clean
+PYTHON := .venv/bin/python
+PYTEST := $(PYTHON) -m pytest -q
+
+help:  ## list what can be made
+	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
+
+setup:  ## install what is missing; the command is then .venv/bin/portward
+	@scripts/setup
+
+demo: setup  ## the main job on real packets, told step by step, then cleaned up
+	@$(PYTHON) -m demo
+
+run: setup  ## the demo's networks, API and agent, left running for you to play with
+	@$(PYTHON) -m demo --stay
+
+test: setup lint  ## all checks and all tests
+	$(PYTEST) tests
+
+lint: setup  ## style, types, and who may import whom
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+
+unit wire properties packets: setup  ## one kind of test
+	$(PYTEST) tests/$@
+
+lock:  ## renew requirements.txt from pyproject.toml (needs uv)
+	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+		--extra dev --extra client --quiet pyproject.toml --output-file requirements.txt
+
+clean:  ## remove what was built here
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis .import_linter_cache
