@@ -1,0 +1,104 @@
+"""Named network namespaces: open one safely, and run a function inside it.
+
+The calling thread never changes its namespace: the function runs in a thread of its own that ends with it.
+Refused are names that are not validated, and files under ``/run/netns`` that are no network namespace (``ip
+netns add`` makes the file first and mounts the namespace on it a moment later).
+"""
+
+import ctypes
+import fcntl
+import os
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import NamedTuple, TypeVar
+
+from portward.dataplane.protocol import DataplaneError
+from portward.model import check_namespace_name
+
+#: Where ``ip netns`` and Neutron keep their namespaces.
+DIRECTORY = Path("/run/netns")
+
+_CLONE_NEWNET = 0x40000000
+_NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
+_Result = TypeVar("_Result")
+_libc = ctypes.CDLL(None, use_errno=True)
+
+
+class NamespaceError(DataplaneError):
+    """A network namespace is not there, is none, or may not be entered."""
+
+
+class NamespaceId(NamedTuple):
+    """What tells two namespaces apart for as long as one of them is held open."""
+
+    device: int
+    inode: int
+
+
+def open_namespace(name: str | None) -> int:
+    """A file descriptor of namespace ``name``, which the caller closes; ``None`` is the process' own.
+
+    Raises:
+        InvalidValue: ``name`` could not be that of a namespace.
+        NamespaceError: there is none of that name (yet), or it may not be opened.
+    """
+    path = Path("/proc/self/ns/net") if name is None else DIRECTORY / check_namespace_name(name)
+    nofollow = 0 if name is None else os.O_NOFOLLOW
+    try:
+        fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | nofollow)
+    except OSError as error:
+        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be opened: {error.strerror}"
+        raise NamespaceError(f"namespace {name} {reason}") from error
+    try:
+        kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
+    except OSError:
+        kind = 0
+    if kind != _CLONE_NEWNET:
+        os.close(fd)
+        raise NamespaceError(f"{path} is not a network namespace")
+    return fd
+
+
+def namespace_id(fd: int) -> NamespaceId:
+    """The identity of the namespace that ``fd`` holds open."""
+    status = os.fstat(fd)
+    return NamespaceId(status.st_dev, status.st_ino)
+
+
+def in_namespace(namespace: str | int, function: Callable[[], _Result]) -> _Result:
+    """What ``function`` returns, or raises, when it runs inside ``namespace``: a name or an open descriptor.
+
+    Sockets that it opens, and processes that it starts, stay in that namespace.
+
+    Raises:
+        InvalidValue, NamespaceError: as ``open_namespace``, or the process may not enter it.
+    """
+    if isinstance(namespace, int):
+        return _run_inside(namespace, function)
+    fd = open_namespace(namespace)
+    try:
+        return _run_inside(fd, function)
+    finally:
+        os.close(fd)
+
+
+def _run_inside(fd: int, function: Callable[[], _Result]) -> _Result:
+    results: list[_Result] = []
+    failures: list[BaseException] = []
+
+    def run() -> None:
+        try:
+            if _libc.setns(fd, _CLONE_NEWNET) != 0:
+                reason = os.strerror(ctypes.get_errno())
+                raise NamespaceError(f"cannot enter the network namespace: {reason} (CAP_SYS_ADMIN is needed)")
+            results.append(function())
+        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+            failures.append(error)
+
+    thread = threading.Thread(target=run, name="portward-netns")
+    thread.start()
+    thread.join()
+    if failures:
+        raise failures[0]
+    return results[0]
