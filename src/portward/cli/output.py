@@ -1,0 +1,92 @@
+"""What the command prints: aligned tables for people on standard output, JSON for programs, troubles on standard error.
+
+Nothing here knows what is printed. Exit codes are in one place: 0 done, 1 could not be done, 2 the request
+itself is wrong (usage, configuration, or a value that the API refuses with 400).
+"""
+
+import json
+import sys
+from collections.abc import Iterable, Sequence
+from enum import StrEnum
+from typing import Annotated, Any, NoReturn
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+FAILED, WRONG = 1, 2
+
+out = Console(soft_wrap=not sys.stdout.isatty())
+err = Console(stderr=True, soft_wrap=not sys.stderr.isatty())
+
+
+class Format(StrEnum):
+    """Who reads the output."""
+
+    TABLE = "table"
+    JSON = "json"
+
+
+FormatOption = Annotated[Format, typer.Option("--format", "-f", help="`table` for people, `json` for programs.")]
+
+
+def fail(message: str, code: int = FAILED) -> NoReturn:
+    """Say ``message`` on standard error and end with ``code``.
+
+    Raises:
+        typer.Exit: always.
+    """
+    err.print(f"[bold red]portward:[/] {_plain(message)}", highlight=False)
+    raise typer.Exit(code)
+
+
+def show_json(value: Any) -> None:
+    """Print ``value`` as JSON, indented, keys in the order given."""
+    sys.stdout.write(json.dumps(value, indent=2, default=str) + "\n")
+
+
+def show_rows(format_: Format, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
+    """Print ``rows`` as a table headed by ``columns``, or as a JSON list of objects with these keys.
+
+    ``empty`` is said, on standard error, in place of a table without rows.
+    """
+    rows = [list(row) for row in rows]
+    if format_ is Format.JSON:
+        show_json([dict(zip(columns, row, strict=True)) for row in rows])
+    elif not rows:
+        err.print(empty, style="dim")
+    else:
+        table = Table(box=None, header_style="bold", pad_edge=False, padding=(0, 2, 0, 0))
+        for column in columns:
+            table.add_column(column.replace("_", " "), overflow="fold")
+        for row in rows:
+            table.add_row(*(cell(value) for value in row))
+        out.print(table)
+
+
+def show_fields(format_: Format, fields: dict[str, Any]) -> None:
+    """Print one object: a line a field, or JSON."""
+    if format_ is Format.JSON:
+        show_json(fields)
+        return
+    table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in fields.items():
+        table.add_row(name.replace("_", " "), cell(value))
+    out.print(table)
+
+
+def cell(value: Any) -> str:
+    """``value`` as people read it in a table; markup characters stay what they are."""
+    if value is None or value in ("", [], {}):
+        return "[dim]-[/]"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, list | tuple):
+        return "\n".join(cell(item) for item in value)
+    return _plain(str(value))
+
+
+def _plain(text: str) -> str:
+    return text.replace("[", "\\[")

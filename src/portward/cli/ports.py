@@ -1,0 +1,121 @@
+"""``portward port``: the inventory, for people whose ports no OpenStack registers."""
+
+from typing import Annotated, Any
+
+import typer
+
+from portward.cli.context import client, settings
+from portward.cli.http import Client
+from portward.cli.output import Format, FormatOption, fail, show_fields, show_rows
+
+app = typer.Typer(no_args_is_help=True, help="Register the ports that firewall groups may protect.")
+
+PATH = "/v2.0/ports"
+GROUPS_PATH = "/v2.0/fwaas/firewall_groups"
+
+
+@app.command()
+def add(
+    context: typer.Context,
+    name: Annotated[str, typer.Argument(help="What you call the port.")],
+    device: Annotated[str | None, typer.Option(help="Network device that realises it, such as eth1.")] = None,
+    netns: Annotated[str | None, typer.Option(help="Network namespace of the device; none: the agent's own.")] = None,
+    host: Annotated[str | None, typer.Option(help="Host it is on, as its agent is named; none: this machine.")] = None,
+    owner: Annotated[str, typer.Option(help="Neutron's device_owner.")] = "network:router_interface",
+    device_id: Annotated[str, typer.Option(help="The router or VM, as Neutron's device_id.")] = "",
+    network: Annotated[str, typer.Option(help="Id of its network.")] = "",
+    mac: Annotated[str, typer.Option(help="Its MAC address.")] = "",
+    fixed_ip: Annotated[list[str] | None, typer.Option(help="An address of it; may be repeated.")] = None,
+    project: Annotated[str | None, typer.Option(help="Project that owns it.")] = None,
+    format_: FormatOption = Format.TABLE,
+) -> None:
+    """Register a port. A router on this machine: `portward port add lan --device eth1`."""
+    port: dict[str, Any] = {
+        "name": name,
+        "device_owner": owner,
+        "device_id": device_id,
+        "binding:host_id": settings(context).agent.host if host is None else host,
+        "binding:profile": {key: value for key, value in (("netns", netns), ("device", device)) if value is not None},
+        "fixed_ips": [{"ip_address": address} for address in fixed_ip or ()],
+    }
+    optional = {"network_id": network, "mac_address": mac, "project_id": project}
+    port |= {key: value for key, value in optional.items() if value}
+    with client(context) as api:
+        made = api.post(PATH, {"port": port})["port"]
+    show_fields(format_, _fields(made))
+
+
+@app.command("list")
+def list_(context: typer.Context, format_: FormatOption = Format.TABLE) -> None:
+    """List the ports."""
+    columns = ("id", "name", "owner", "host", "netns", "device", "addresses", "group")
+    with client(context) as api:
+        ports = api.get(PATH)["ports"]
+        groups = api.get(GROUPS_PATH)["firewall_groups"]
+    group_of = {port: group["name"] or group["id"] for group in groups for port in group["ports"]}
+    rows = []
+    for port in ports:
+        fields = {**_fields(port), "group": group_of.get(port["id"])}
+        rows.append([fields[column] for column in columns])
+    show_rows(format_, columns, rows, empty="no ports; register one with `portward port add`")
+
+
+@app.command()
+def show(
+    context: typer.Context,
+    port: Annotated[str, typer.Argument(help="Id or name.")],
+    format_: FormatOption = Format.TABLE,
+) -> None:
+    """Show a port, the group that protects it, and whether its host does as asked."""
+    with client(context) as api:
+        found = find(api, port)
+        fields = _fields(found)
+        groups = api.get(GROUPS_PATH, ports=found["id"])["firewall_groups"]
+        for group in groups:
+            realisation = api.get(f"{GROUPS_PATH}/{group['id']}/realisation")["realisation"]
+            mine = next(item for item in realisation["ports"] if item["port_id"] == found["id"])
+            fields |= {
+                "group": group["name"] or group["id"],
+                "group_status": group["status"],
+                "realised": mine["realised"],
+                "error": mine["error"],
+            }
+    show_fields(format_, fields if groups else fields | {"group": None})
+
+
+@app.command()
+def remove(context: typer.Context, port: Annotated[str, typer.Argument(help="Id or name.")]) -> None:
+    """Forget a port. It leaves its group, and is not filtered any more."""
+    with client(context) as api:
+        api.delete(f"{PATH}/{find(api, port)['id']}")
+
+
+def find(api: Client, wanted: str) -> dict[str, Any]:
+    """The one port whose id, else whose name, is ``wanted``.
+
+    Raises:
+        typer.Exit: there is none, or there are several.
+    """
+    for key in ("id", "name"):
+        found = api.get(PATH, **{key: wanted})["ports"]
+        if len(found) == 1:
+            return dict(found[0])
+        if found:
+            fail(f"{len(found)} ports are named {wanted!r}; give the id (`portward port list`)")
+    fail(f"no port {wanted!r}; `portward port list` shows them")
+
+
+def _fields(port: dict[str, Any]) -> dict[str, Any]:
+    profile = port["binding:profile"]
+    return {
+        "id": port["id"],
+        "name": port["name"],
+        "project": port["project_id"],
+        "owner": port["device_owner"],
+        "device_id": port["device_id"],
+        "host": port["binding:host_id"],
+        "netns": profile.get("netns"),
+        "device": profile.get("device"),
+        "mac": port["mac_address"],
+        "addresses": [address["ip_address"] for address in port["fixed_ips"]],
+    }
