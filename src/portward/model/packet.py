@@ -32,6 +32,7 @@ class Packet(msgspec.Struct, frozen=True, kw_only=True):
     is_later_fragment: bool = False
     is_invalid: bool = False  # what connection tracking calls invalid
     about: "Packet | None" = None  # the packet that this ICMP error quotes
+    neighbour_target: Address | None = None  # whose whereabouts a neighbour advertisement (RFC 4861) tells
     source_mac: str | None = None  # None: no layer 2 known, as on a router port
     destination_mac: str | None = None
 
