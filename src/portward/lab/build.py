@@ -1,0 +1,110 @@
+"""From a plan to namespaces, links, addresses, and one process that answers for all hosts.
+
+A veth pair is made inside the router's namespace with its other end already in the host's: neither is ever in the
+namespace that Portward runs in. Neighbours are entered by hand, so that no packet waits, or is lost, for ARP.
+"""
+
+import subprocess
+from pathlib import Path
+
+from portward.lab import responder
+from portward.lab.errors import LabError, LabExists
+from portward.lab.namespaces import add_namespace, ip, nft, python, sysctl
+from portward.lab.plan import prefixes_of
+from portward.lab.processes import identify
+from portward.lab.state import LabHost, LabPort, LabState, Process
+
+#: Addresses can be used at once, and every ICMP error is sent that should be.
+_EVERYWHERE = {
+    "ipv6/conf/all/accept_dad": "0",
+    "ipv6/conf/default/accept_dad": "0",
+    "ipv4/icmp_ratelimit": "0",
+    "ipv4/icmp_ratemask": "0",
+    "ipv6/icmp/ratelimit": "0",
+    "ipv4/ping_group_range": "0 2147483647",
+}
+#: The router forwards, and leaves forged sources to the firewall.
+_ROUTER = {
+    "ipv4/ip_forward": "1",
+    "ipv6/conf/all/forwarding": "1",
+    "ipv4/conf/all/rp_filter": "0",
+    "ipv4/conf/default/rp_filter": "0",
+}
+
+
+def check_free(state: LabState) -> None:
+    """Refuse to touch namespaces that are there already.
+
+    Raises:
+        LabExists: one has a name that this lab needs.
+    """
+    taken = [netns for netns in state.namespaces if (Path("/run/netns") / netns).exists()]
+    if taken:
+        raise LabExists(f"namespace {taken[0]} is there and belongs to no lab that is up; choose another name")
+
+
+def build(state: LabState) -> None:
+    """Make everything of the lab but its process.
+
+    Raises:
+        LabError: something could not be made; what was made so far stays, for ``destroy``.
+    """
+    for netns in state.namespaces:
+        add_namespace(netns)
+        sysctl(netns, _EVERYWHERE)
+    sysctl(state.router_netns, _ROUTER)
+    ip(state.router_netns, ["link set lo up"])
+    for port, host in zip(state.ports, state.hosts, strict=True):
+        _connect(port, host)
+        nft(host.netns, _HOST_TABLE)
+
+
+def start_responder(state: LabState) -> tuple[subprocess.Popen[str], Process]:
+    """Start what answers for the hosts, and wait until it does.
+
+    Raises:
+        LabError: it ended instead.
+    """
+    command = python(responder.__name__, *(host.netns for host in state.hosts))
+    child = subprocess.Popen(
+        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True, cwd="/"
+    )
+    assert child.stdout is not None
+    if child.stdout.readline() != "ready\n":
+        raise LabError(f"the lab's responder ended with {child.wait()}")
+    return child, identify(child.pid)
+
+
+def _connect(port: LabPort, host: LabHost) -> None:
+    router_side = [
+        f"link add name {port.device} address {port.mac} type veth "
+        f"peer name {host.device} address {host.mac} netns {host.netns}",
+        f"link set {port.device} up",
+    ]
+    host_side = ["link set lo up", f"link set {host.device} up"]
+    for prefix, gateway in zip(prefixes_of(host.name), port.fixed_ips, strict=True):
+        nodad, everything = ("nodad", "::/0") if prefix.version == 6 else ("", "0.0.0.0/0")
+        router_side.append(f"address add {gateway}/{prefix.prefixlen} dev {port.device} {nodad}")
+        for address in (address for address in host.addresses if address.version == prefix.version):
+            router_side.append(f"neighbour add {address} lladdr {host.mac} dev {port.device} nud permanent")
+            host_side.append(f"address add {address}/{prefix.prefixlen} dev {host.device} {nodad}")
+        host_side.append(f"neighbour add {gateway} lladdr {port.mac} dev {host.device} nud permanent")
+        host_side.append(f"route add {everything} via {gateway} dev {host.device}")
+    ip(port.netns, router_side)
+    ip(host.netns, host_side)
+
+
+_HOST_TABLE = f"""
+table inet lab {{
+  set closed {{ type inet_proto . inet_service; }}
+  chain answer {{
+    type filter hook prerouting priority mangle; policy accept;
+    meta l4proto != {{ tcp, udp }} accept
+    meta l4proto . th dport @closed accept
+    fib daddr type != local accept
+    socket wildcard {{ 0, 1 }} accept
+    meta nfproto ipv4 meta l4proto {{ tcp, udp }} tproxy ip to :{responder.PORT}
+    meta nfproto ipv6 meta l4proto {{ tcp, udp }} tproxy ip6 to :{responder.PORT}
+  }}
+}}
+"""
