@@ -1,0 +1,255 @@
+"""From the database to the values of the model: what one host must enforce.
+
+Text as the user wrote it becomes canonical here and nowhere else. Every function reads with a constant number of
+SQL statements, however many ports, groups and rules there are; call them in one snapshot when their answers must
+agree. Refused here: judging. Who may see or change what, and whether a change is admissible, is decided before it
+is stored; a stored value that the model does not admit is an error of the whole answer, because half a state must
+not be enforced. The one exception is a device name that no Linux device can have: that port's binding is ``None``,
+its host reports it, and the rest of the host is enforced.
+"""
+
+from collections.abc import Collection, Iterable, Sequence
+from dataclasses import dataclass
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from sqlalchemy import ColumnElement, Row, Select, select
+from sqlalchemy.orm import Session, aliased
+
+from portward.channel.messages import Index
+from portward.model import (
+    DCCP,
+    ICMP,
+    ICMPV6,
+    SCTP,
+    TCP,
+    UDP,
+    Action,
+    AddressPair,
+    Binding,
+    CoveredPort,
+    Group,
+    InvalidValue,
+    Policy,
+    Port,
+    PortKind,
+    PortRange,
+    PortwardError,
+    Prefix,
+    Rule,
+    port_kind,
+)
+from portward.store import tables
+
+_PROTOCOLS = {"icmp": ICMP, "tcp": TCP, "udp": UDP, "dccp": DCCP, "ipv6-icmp": ICMPV6, "sctp": SCTP}
+_Ingress = aliased(tables.FirewallPolicy)
+_Egress = aliased(tables.FirewallPolicy)
+
+
+class NotCoverable(PortwardError):
+    """There is no such port, or it is of a kind that no firewall group may hold."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class HostIndex:
+    """What a host must enforce at ``generation`` of the database.
+
+    ``changed`` is the highest generation of the groups that cover its ports. A host that is below it owes a report,
+    even where its index is the same as before: a group may have changed on another host, or there and back.
+    """
+
+    generation: int
+    changed: int
+    index: Index
+
+
+def host_index(session: Session, host: str) -> HostIndex:
+    """The index of ``host``, in two statements. Only ports that are in at least one group are part of it.
+
+    Raises:
+        InvalidValue: the database holds a value that the model does not admit.
+    """
+    generation = session.scalar(select(tables.State.generation)) or 0
+    rows = session.execute(_covered(tables.Port.host == host)).all()
+    policies = {row.ingress_firewall_policy_id: row.ingress_version for row in rows}
+    policies |= {row.egress_firewall_policy_id: row.egress_version for row in rows}
+    policies.pop(None, None)
+    return HostIndex(
+        generation=generation,
+        changed=max((row.group_generation for row in rows), default=0),
+        index=Index(ports=_covered_ports(rows), policies=policies),
+    )
+
+
+def covered_port(session: Session, port_id: str) -> CoveredPort:
+    """The port and the groups that cover it, in the order in which they decide; none is a port that none covers.
+
+    Raises:
+        NotCoverable: no such port, or its ``device_owner`` makes it neither a router's nor a VM's.
+        InvalidValue: the database holds a value that the model does not admit.
+    """
+    found = _covered_ports(session.execute(_covered(tables.Port.id == port_id, outer=True)).all())
+    if not found:
+        raise NotCoverable(f"port {port_id}: there is no such router port or VM port; see `portward port list`")
+    return found[0]
+
+
+def policies_by_id(session: Session, ids: Collection[str]) -> dict[str, Policy]:
+    """The policies with these ``ids``, with all their rules, in one statement. Unknown ids are left out.
+
+    Raises:
+        InvalidValue: the database holds a rule that the model does not admit.
+    """
+    policy, place, rule = tables.FirewallPolicy, tables.PolicyRule, tables.FirewallRule
+    query: Select[*tuple[Any, ...]] = (
+        select(
+            policy.id.label("policy_id"),
+            policy.version,
+            rule.id,
+            rule.action,
+            rule.enabled,
+            rule.ip_version,
+            rule.protocol,
+            rule.source_ip_address,
+            rule.destination_ip_address,
+            rule.source_port,
+            rule.destination_port,
+        )
+        .outerjoin(place, place.policy_id == policy.id)
+        .outerjoin(rule, rule.id == place.rule_id)
+        .where(policy.id.in_(ids))
+        .order_by(policy.id, place.position)
+    )
+    versions: dict[str, int] = {}
+    rules: dict[str, list[Rule]] = {}
+    for row in session.execute(query):
+        versions[row.policy_id] = row.version
+        of_policy = rules.setdefault(row.policy_id, [])
+        if row.id is not None:
+            of_policy.append(_rule(row))
+    return {id_: Policy(id=id_, version=version, rules=tuple(rules[id_])) for id_, version in versions.items()}
+
+
+def _covered(which: ColumnElement[bool], *, outer: bool = False) -> Select[*tuple[Any, ...]]:
+    """One row for each port and group that covers it; ``outer``: also for a port that none covers."""
+    port, member, group = tables.Port, tables.GroupPort, tables.FirewallGroup
+    return (
+        select(
+            port.id,
+            port.device_owner,
+            port.device_id,
+            port.binding_profile,
+            port.mac_address,
+            port.fixed_ips,
+            port.allowed_address_pairs,
+            port.port_security_enabled,
+            group.id.label("group_id"),
+            group.admin_state_up.label("group_up"),
+            group.generation.label("group_generation"),
+            group.ingress_firewall_policy_id,
+            group.egress_firewall_policy_id,
+            _Ingress.version.label("ingress_version"),
+            _Egress.version.label("egress_version"),
+        )
+        .join(member, member.port_id == port.id, isouter=outer)
+        .join(group, group.id == member.group_id, isouter=outer)
+        .outerjoin(_Ingress, _Ingress.id == group.ingress_firewall_policy_id)
+        .outerjoin(_Egress, _Egress.id == group.egress_firewall_policy_id)
+        .where(which)
+        .order_by(port.id, group.id)
+    )
+
+
+def _covered_ports(rows: Iterable[Row[*tuple[Any, ...]]]) -> tuple[CoveredPort, ...]:
+    ports: dict[str, Port] = {}
+    groups: dict[str, Group] = {}
+    of_port: dict[str, list[Group]] = {}
+    for row in rows:
+        kind = port_kind(row.device_owner)
+        if kind is None:
+            continue
+        if row.id not in ports:
+            ports[row.id] = _port(row, kind)
+            of_port[row.id] = []
+        if row.group_id is not None:
+            if row.group_id not in groups:
+                groups[row.group_id] = _group(row)
+            of_port[row.id].append(groups[row.group_id])
+    return tuple(CoveredPort(port=port, groups=tuple(of_port[port.id])) for port in ports.values())
+
+
+def _group(row: Row[*tuple[Any, ...]]) -> Group:
+    return Group(
+        id=row.group_id,
+        admin_state_up=row.group_up,
+        ingress_policy_id=row.ingress_firewall_policy_id,
+        egress_policy_id=row.egress_firewall_policy_id,
+    )
+
+
+def _port(row: Row[*tuple[Any, ...]], kind: PortKind) -> Port:
+    try:
+        addresses = tuple(ip_address(fixed["ip_address"]) for fixed in row.fixed_ips)
+        pairs = tuple(_pair(pair) for pair in row.allowed_address_pairs)
+    except (ValueError, KeyError) as error:
+        raise InvalidValue(f"port {row.id}: fixed_ips or allowed_address_pairs in the database: {error}") from error
+    return Port(
+        id=row.id,
+        kind=kind,
+        binding=_binding(row, kind),
+        mac_address=row.mac_address or None,
+        fixed_ips=addresses,
+        allowed_address_pairs=pairs,
+        port_security_enabled=row.port_security_enabled,
+    )
+
+
+def _pair(pair: dict[str, Any]) -> AddressPair:
+    return AddressPair(prefix=ip_network(pair["ip_address"], strict=False), mac=pair.get("mac_address"))
+
+
+def _binding(row: Row[*tuple[Any, ...]], kind: PortKind) -> Binding | None:
+    """What ``binding:profile`` names, else the device that Neutron's L3 agent makes for a router port."""
+    if kind is PortKind.VM:
+        return None
+    profile = row.binding_profile
+    try:
+        if profile.get("device"):
+            return Binding(netns=profile.get("netns") or None, device=profile["device"])
+        return Binding(netns=f"qrouter-{row.device_id}", device=f"qr-{row.id[:11]}")
+    except (InvalidValue, TypeError):
+        return None
+
+
+def _rule(row: Row[*tuple[Any, ...]]) -> Rule:
+    try:
+        return Rule(
+            id=row.id,
+            action=Action(row.action),
+            enabled=row.enabled,
+            ip_version=row.ip_version,
+            protocol=_protocol(row.protocol),
+            source=_prefix(row.source_ip_address),
+            destination=_prefix(row.destination_ip_address),
+            source_port=_port_range(row.source_port),
+            destination_port=_port_range(row.destination_port),
+        )
+    except ValueError as error:
+        raise InvalidValue(f"firewall rule {row.id} in the database: {error}") from error
+
+
+def _protocol(text: str | None) -> int | None:
+    if text is None:
+        return None
+    return _PROTOCOLS[text] if text in _PROTOCOLS else int(text)
+
+
+def _prefix(text: str | None) -> Prefix | None:
+    return None if text is None else ip_network(text, strict=False)
+
+
+def _port_range(text: str | None) -> PortRange | None:
+    if text is None:
+        return None
+    bounds: Sequence[str] = text.split(":")
+    return PortRange(int(bounds[0]), int(bounds[-1]))
