@@ -13,7 +13,7 @@ LIVES, CUT = "lives", "cut"
 
 @dataclass(frozen=True)
 class Probe:
-    """One attempt from ``sender`` to ``receiver``; ``source`` picks one of the sender's addresses by its end."""
+    """One attempt from ``sender`` to ``receiver``; ``source`` is the last number of the sender's address."""
 
     sender: str
     receiver: str
@@ -155,15 +155,15 @@ STORY = (
     Chapter(
         "A source prefix and a single address",
         (
-            _rule("prefix", "tcp", "allow", "--source-ip-address 10.1.0.0/28 --destination-port 8080"),
-            _rule("one-host", "tcp", "allow", "--source-ip-address 10.1.0.20/32 --destination-port 8080"),
+            _rule("prefix", "tcp", "allow", "--source-ip-address 10.1.0.10/31 --destination-port 8080"),
+            _rule("one-host", "tcp", "allow", "--source-ip-address 10.1.0.200/32 --destination-port 8080"),
             "firewall group policy add rule narrow prefix",
             "firewall group policy add rule narrow one-host",
         ),
         (
             _to_blue("tcp", 8080, PASSED, source=10),
-            _to_blue("tcp", 8080, PASSED, source=20),
-            _to_blue("tcp", 8080, SILENT, source=21),
+            _to_blue("tcp", 8080, PASSED, source=200),
+            _to_blue("tcp", 8080, SILENT, source=12),
         ),
     ),
     Chapter(
@@ -173,9 +173,9 @@ STORY = (
             _rule("low-ports-6", "tcp", "allow", "--ip-version 6 --destination-port 0:1024"),
             _rule("telnet-6", "tcp", "reject", "--ip-version 6 --destination-port 2323"),
             _rule(
-                "prefix-6", "tcp", "allow", "--ip-version 6 --source-ip-address fd00:1::10/124 --destination-port 8080"
+                "prefix-6", "tcp", "allow", "--ip-version 6 --source-ip-address fd00:1::a/127 --destination-port 8080"
             ),
-            _rule("one-6", "tcp", "allow", "--ip-version 6 --source-ip-address fd00:1::20/128 --destination-port 8080"),
+            _rule("one-6", "tcp", "allow", "--ip-version 6 --source-ip-address fd00:1::c8/128 --destination-port 8080"),
             "firewall group policy set narrow --firewall-rule icmp-6 --firewall-rule low-ports-6"
             " --firewall-rule telnet-6 --firewall-rule prefix-6 --firewall-rule one-6",
         ),
@@ -185,8 +185,8 @@ STORY = (
             _to_blue("tcp", 1025, SILENT, version=6),
             _to_blue("tcp", 2323, RESET, version=6),
             _to_blue("tcp", 8080, PASSED, version=6, source=10),
-            _to_blue("tcp", 8080, PASSED, version=6, source=20),
-            _to_blue("tcp", 8080, SILENT, version=6, source=21),
+            _to_blue("tcp", 8080, PASSED, version=6, source=200),
+            _to_blue("tcp", 8080, SILENT, version=6, source=12),
             _to_blue("icmp", None, SILENT, version=4),
         ),
     ),
