@@ -6,9 +6,10 @@ from portward.lab.errors import LabError, LabExists, NeedsRoot, NoSuchLab, NotCo
 from portward.lab.host import Host
 from portward.lab.lab import Lab
 from portward.lab.packets import Datagram
+from portward.lab.plan import plan
 from portward.lab.probe import Outcome, Probe, ProbeRequest, Protocol, probe_all
 from portward.lab.sender import Flow
-from portward.lab.state import LabPort
+from portward.lab.state import LabHost, LabPort, LabState
 from portward.lab.stream import Count, Stream
 
 __all__ = [
@@ -21,7 +22,9 @@ __all__ = [
     "Lab",
     "LabError",
     "LabExists",
+    "LabHost",
     "LabPort",
+    "LabState",
     "NeedsRoot",
     "NoSuchLab",
     "NotConnected",
@@ -32,5 +35,6 @@ __all__ = [
     "Protocol",
     "Push",
     "Stream",
+    "plan",
     "probe_all",
 ]

@@ -14,7 +14,7 @@ import msgspec
 
 from portward.lab import state as states
 from portward.lab.build import build, check_free, start_responder
-from portward.lab.errors import LabError, NeedsRoot, NoSuchLab
+from portward.lab.errors import LabError, LabExists, NeedsRoot, NoSuchLab
 from portward.lab.host import Host
 from portward.lab.namespaces import delete_namespace, ip, nft
 from portward.lab.plan import OUTSIDE, plan
@@ -48,8 +48,12 @@ class Lab:
         """
         _need_root()
         state = plan(name, networks)
-        check_free(state)
         states.claim(state)
+        try:
+            check_free(state)
+        except LabExists:
+            states.forget(name)
+            raise
         lab = cls(state)
         try:
             build(state)
@@ -88,6 +92,11 @@ class Lab:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.destroy()
+
+    @property
+    def state(self) -> LabState:
+        """All that the lab consists of, as values."""
+        return self._state
 
     @property
     def name(self) -> str:

@@ -18,7 +18,7 @@ ROUTER_ADDRESS = 1
 HOST_ADDRESSES = (10, 11, 12, 200)
 
 
-def plan(name: str, networks: int) -> LabState:
+def plan(name: str, networks: int = 2) -> LabState:
     """A new lab called ``name`` with ``networks`` tenant networks (2 or 3) and the outside.
 
     Raises:
