@@ -83,17 +83,21 @@ def in_namespace(namespace: str | int, function: Callable[[], _Result]) -> _Resu
         os.close(fd)
 
 
+def _enter(fd: int) -> None:
+    if _libc.setns(fd, _CLONE_NEWNET) != 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise NamespaceError(f"cannot enter the network namespace: {reason} (CAP_SYS_ADMIN is needed)")
+
+
 def _run_inside(fd: int, function: Callable[[], _Result]) -> _Result:
     results: list[_Result] = []
     failures: list[BaseException] = []
 
     def run() -> None:
         try:
-            if _libc.setns(fd, _CLONE_NEWNET) != 0:
-                reason = os.strerror(ctypes.get_errno())
-                raise NamespaceError(f"cannot enter the network namespace: {reason} (CAP_SYS_ADMIN is needed)")
+            _enter(fd)
             results.append(function())
-        except BaseException as error:  # noqa: BLE001 - handed to the caller's thread
+        except BaseException as error:  # also KeyboardInterrupt and SystemExit belong to the caller's thread
             failures.append(error)
 
     thread = threading.Thread(target=run, name="portward-netns")

@@ -1,0 +1,1 @@
+"""The dataplane of router ports: one nftables table in each router namespace, changed under traffic."""

@@ -1,0 +1,156 @@
+"""The three transactions of a change, as nft text. Pure.
+
+(1) ``prepare`` puts new objects in place; nothing leads to them that decides otherwise than before. (2)
+``switch`` replaces the one rule of permanent chains, the epoch's among them: rules of one commit are one snapshot
+for a packet, elements of sets and maps are not, so none is changed here. (3) ``remove`` deletes what nothing leads to
+any more. A change may die between any two of them; ``build``, which trusts nothing that it finds, then goes on.
+"""
+
+from collections.abc import Collection, Iterable
+
+import msgspec
+
+from portward.dataplane.nftables import ruleset
+from portward.dataplane.nftables.epochs import Epochs
+from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, DeviceLists, ListKey, ReversePath, Wanted
+from portward.model import Direction, check_device_name
+
+
+class Installed(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands in the kernel, and under which names."""
+
+    build: int  # serial number of the change that made sets, maps and permanent chains
+    serial: int  # of the last change
+    epoch: int
+    epoch_serial: int  # of the change that made the epoch's chains
+    versions: dict[ListKey, int]  # of the change that made the list's version in force
+    wanted: Wanted
+
+
+class Change(msgspec.Struct, frozen=True, kw_only=True):
+    """Three transactions and what stands after them."""
+
+    prepare: str
+    switch: str
+    remove: str
+    result: Installed
+
+
+class Planner(msgspec.Struct, frozen=True, kw_only=True):
+    """Writes changes for one configuration."""
+
+    epochs: Epochs
+    reverse_path: ReversePath
+
+    def build(self, wanted: Wanted, *, serial: int, epoch: int, leftovers: Collection[tuple[str, str]] = ()) -> Change:
+        """Everything anew beside what is there; ``leftovers``, (kind, name) of an earlier life, go in the end."""
+        chains = self._epoch_chains(serial, serial, epoch)
+        for key, parts in wanted.lists.items():
+            chains += ruleset.version_chains(serial, serial, key, parts)
+            chains.append((ruleset.list_chain(serial, key), [f"goto {ruleset.version_chain(serial, key)}"]))
+        for device, lists in wanted.devices.items():
+            chains += [(title, [rule]) for title, rule in _device_rules(serial, device, lists)]
+        return Change(
+            prepare=f"table {TABLE} {{\n{ruleset.skeleton(serial)}{ruleset.chain_text(chains)}}}\n"
+            + _elements("add", serial, wanted.devices),
+            switch=self._switch_epoch(serial, epoch),
+            remove=_delete(leftovers),
+            result=Installed(
+                build=serial,
+                serial=serial,
+                epoch=epoch,
+                epoch_serial=serial,
+                versions=dict.fromkeys(wanted.lists, serial),
+                wanted=wanted,
+            ),
+        )
+
+    def change(self, installed: Installed, wanted: Wanted, *, epoch: int) -> Change:
+        """From ``installed`` to ``wanted``; costs what differs, whatever stands beside it."""
+        old, build, serial = installed.wanted, installed.build, installed.serial + 1
+        written = [key for key, parts in wanted.lists.items() if old.lists.get(key) != parts]
+        added = [device for device in wanted.devices if device not in old.devices]
+        gone = [device for device in old.devices if device not in wanted.devices]
+        moved = [device for device, lists in wanted.devices.items() if old.devices.get(device) != lists]
+
+        chains = self._epoch_chains(build, serial, epoch)
+        for key in written:
+            chains += ruleset.version_chains(build, serial, key, wanted.lists[key])
+            if key not in old.lists:
+                chains.append((ruleset.list_chain(build, key), [f"goto {ruleset.version_chain(serial, key)}"]))
+        # An empty chain returns to the dispatch: until the switch, a new device is as uncovered as it was.
+        chains += [(ruleset.device_chain(build, direction, device), []) for device in added for direction in Direction]
+
+        switch = self._switch_epoch(serial, epoch)
+        for key in written:
+            if key in old.lists:
+                switch += _replace(ruleset.list_chain(build, key), f"goto {ruleset.version_chain(serial, key)}")
+        for device in moved:
+            for title, rule in _device_rules(build, device, wanted.devices[device]):
+                switch += _replace(title, rule)
+        for device in gone:
+            for direction in Direction:
+                switch += f"flush chain {TABLE} {ruleset.device_chain(build, direction, device)}\n"
+
+        dead = [title for title, _ in self._epoch_chains(build, installed.epoch_serial, installed.epoch)]
+        dead += [ruleset.device_chain(build, direction, device) for device in gone for direction in Direction]
+        for key, parts in old.lists.items():
+            if key not in wanted.lists:
+                dead.append(ruleset.list_chain(build, key))
+            if wanted.lists.get(key) != parts:
+                dead += [title for title, _ in ruleset.version_chains(build, installed.versions[key], key, parts)]
+        return Change(
+            prepare=f"table {TABLE} {{\n{ruleset.chain_text(chains)}}}\n" + _elements("add", build, added),
+            switch=switch,
+            remove=_elements("delete", build, gone) + _delete([("chain", title) for title in dead]),
+            result=Installed(
+                build=build,
+                serial=serial,
+                epoch=epoch,
+                epoch_serial=serial,
+                versions={key: serial if key in written else installed.versions[key] for key in wanted.lists},
+                wanted=wanted,
+            ),
+        )
+
+    def _epoch_chains(self, build: int, serial: int, epoch: int) -> list[ruleset.Chain]:
+        return ruleset.epoch_chains(build, serial, epoch, self.epochs, self.reverse_path)
+
+    def _switch_epoch(self, serial: int, epoch: int) -> str:
+        return _replace(BASE_CHAIN, f"goto {ruleset.epoch_chain(serial, epoch, self.epochs)}")
+
+
+def _device_rules(build: int, device: str, lists: DeviceLists) -> list[tuple[str, str]]:
+    return [
+        (ruleset.device_chain(build, direction, device), f"goto {ruleset.list_chain(build, key)}")
+        for direction, key in ((Direction.EGRESS, lists.egress), (Direction.INGRESS, lists.ingress))
+    ]
+
+
+def _replace(chain: str, rule: str) -> str:
+    return f"flush chain {TABLE} {chain}\nadd rule {TABLE} {chain} {rule}\n"
+
+
+def _elements(verb: str, build: int, devices: Collection[str]) -> str:
+    if not devices:
+        return ""
+    text = f"{verb} element {TABLE} {ruleset.name(build, 'covered')} {{ {_list(map(_quoted, devices))} }}\n"
+    for direction in Direction:
+        jumps = (f"{_quoted(device)} : jump {ruleset.device_chain(build, direction, device)}" for device in devices)
+        text += f"{verb} element {TABLE} {ruleset.name(build, direction)} {{ {_list(jumps)} }}\n"
+    return text
+
+
+def _quoted(device: str) -> str:
+    return f'"{check_device_name(device)}"'
+
+
+def _list(items: Iterable[str]) -> str:
+    return ", ".join(items)
+
+
+def _delete(objects: Collection[tuple[str, str]]) -> str:
+    """Chains and maps refer to each other, so all are emptied before any goes."""
+    return "".join(f"flush {kind} {TABLE} {title}\n" for kind, title in objects) + "".join(
+        f"delete {kind} {TABLE} {title}\n" for kind, title in sorted(objects)
+    )

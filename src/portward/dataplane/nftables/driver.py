@@ -1,0 +1,207 @@
+"""The dataplane of router ports: which namespace enforces what, and what becomes of each port.
+
+It refuses the namespace that the agent runs in unless allowed, ports of virtual machines, and a device that two
+ports claim. A namespace that fails keeps what it enforced and leaves the others alone.
+"""
+
+import os
+import select
+from collections.abc import Callable, Collection, Iterable
+from contextlib import ExitStack, suppress
+
+import structlog
+
+from portward.dataplane.netns import DIRECTORY, NamespaceError, NamespaceId, namespace_id, open_namespace
+from portward.dataplane.nftables.change import Planner
+from portward.dataplane.nftables.epochs import Epochs
+from portward.dataplane.nftables.namespace import RouterNamespace, Step
+from portward.dataplane.nftables.ruleset import DeviceLists, ListKey, Part, ReversePath, Wanted, deny_all, rule_list
+from portward.model import CoveredPort, Direction, HostState, Policy, PortKind, PortReport, PortwardError, Report
+
+_log = structlog.get_logger(__name__)
+
+
+class NftablesDataplane:
+    """Enforces router ports with nftables, one table ``inet portward`` in each of their namespaces.
+
+    Args:
+        ct_mark_mask: the bits of connection marks that are ours; at least 4, adjacent.
+        reverse_path: what is dropped on covered ports: packets from a source that is not routed back through the
+            device they came by (``strict``) or not routed at all (``loose``).
+        allow_root_namespace: whether ports may be bound in the namespace of this process.
+        on_step: called after each step of a change in a namespace.
+    """
+
+    def __init__(
+        self,
+        *,
+        ct_mark_mask: int = 0xFFFF,
+        reverse_path: ReversePath = "strict",
+        allow_root_namespace: bool = False,
+        on_step: Callable[[Step], None] = lambda _: None,
+    ) -> None:
+        self._planner = Planner(epochs=Epochs(ct_mark_mask), reverse_path=reverse_path)
+        self._allow_root_namespace = allow_root_namespace
+        self._on_step = on_step
+        self._own = _identity(None)
+        self._namespaces: dict[NamespaceId, RouterNamespace] = {}
+        self._adopted = False
+        self._watch = select.epoll()
+        # Namespaces come and go as mounts; the kernel reports a changed mount table as a priority event.
+        self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._watch.register(self._mounts, select.EPOLLPRI)
+
+    def apply(self, state: HostState) -> Report:
+        """Enforce ``state`` on all router ports of the host; see ``Dataplane.apply``."""
+        self._watch.poll(0)  # what is mounted from here on is news for the next call
+        errors = {port.port.id: _unsuitable(port) for port in state.ports}
+        bound: dict[str | None, list[CoveredPort]] = {}
+        for port in state.ports:
+            if port.groups and port.port.binding is not None and errors[port.port.id] is None:
+                bound.setdefault(port.port.binding.netns, []).append(port)
+        shares: dict[NamespaceId, list[CoveredPort]] = {}
+        for name, ports in bound.items():
+            try:
+                shares.setdefault(self._open(name).id, []).extend(ports)
+            except (PortwardError, OSError) as error:
+                errors.update(dict.fromkeys((port.port.id for port in ports), str(error)))
+        self._leave(keep=shares, vanished=bound)
+        policies = {policy.id: policy for policy in state.policies}
+        for identity, ports in shares.items():
+            errors.update(_enforce(self._namespaces[identity], ports, policies))
+        reports = tuple(PortReport(port_id=port_id, error=error) for port_id, error in errors.items())
+        return Report(generation=state.generation, ports=reports)
+
+    def watched(self) -> Collection[int]:
+        """One descriptor, always the same; see ``Dataplane.watched``."""
+        return (self._watch.fileno(),)
+
+    def cleanup(self) -> tuple[str, ...]:
+        """Remove our table and marks from every namespace; see ``Dataplane.cleanup``."""
+        said = []
+        for name in self._all_names():
+            label = "the agent's own namespace" if name is None else f"namespace {name}"
+            try:
+                if self._open(name).remove():
+                    said.append(f"{label}: forwarded traffic is no longer filtered by Portward")
+            except (PortwardError, OSError) as error:
+                said.append(f"{label}: could not be cleaned, what was enforced still is: {error}")
+        self._forget(self._namespaces)
+        return tuple(said)
+
+    def close(self) -> None:
+        """Let go of everything that is open; see ``Dataplane.close``."""
+        self._forget(self._namespaces)
+        self._watch.close()
+        os.close(self._mounts)
+
+    def _open(self, name: str | None) -> RouterNamespace:
+        """The namespace that has this name now, which may be another than it was.
+
+        Raises:
+            NamespaceError, NetlinkError: it is not there, or is the agent's own and that is not allowed.
+        """
+        fd = open_namespace(name)
+        with ExitStack() as undo:
+            undo.callback(os.close, fd)
+            identity = namespace_id(fd)
+            if identity == self._own and not self._allow_root_namespace:
+                raise NamespaceError(
+                    "the port is bound in the agent's own namespace; bind it to another, "
+                    "or set [agent] allow_root_namespace"
+                )
+            if identity not in self._namespaces:
+                namespace = RouterNamespace(name, fd, planner=self._planner, on_step=self._on_step)
+                undo.pop_all()
+                for watched in namespace.filenos():
+                    self._watch.register(watched, select.EPOLLIN)
+                self._namespaces[identity] = namespace
+        return self._namespaces[identity]
+
+    def _leave(self, *, keep: Collection[NamespaceId], vanished: Collection[str | None]) -> None:
+        """Stop enforcing where no port is covered, at first also what an earlier life of the agent enforced there."""
+        if not self._adopted:
+            for name in self._all_names():
+                with suppress(PortwardError, OSError):
+                    self._open(name)
+            self._adopted = True
+        for identity in self._namespaces.keys() - keep:
+            namespace = self._namespaces[identity]
+            try:
+                if namespace.name not in vanished:
+                    namespace.remove()
+            except (PortwardError, OSError) as error:  # no port is there to say so; the next call tries again
+                _log.warning("still filtered although no port is covered", namespace=namespace.name, error=str(error))
+                continue
+            self._forget([identity])
+
+    def _forget(self, identities: Iterable[NamespaceId]) -> None:
+        for identity in list(identities):
+            self._namespaces.pop(identity).close()
+
+    def _all_names(self) -> list[str | None]:
+        """Every namespace that may hold a table of ours."""
+        names: list[str | None] = [None] if self._allow_root_namespace else []
+        with suppress(FileNotFoundError):
+            names += sorted(os.listdir(DIRECTORY))
+        return names
+
+
+def _identity(name: str | None) -> NamespaceId:
+    fd = open_namespace(name)
+    try:
+        return namespace_id(fd)
+    finally:
+        os.close(fd)
+
+
+def _unsuitable(covered: CoveredPort) -> str | None:
+    """Why this driver cannot enforce the port, if it cannot."""
+    if not covered.groups:
+        return None
+    if covered.port.kind is PortKind.VM:
+        return "ports of virtual machines are not enforced by the nftables dataplane"
+    if covered.port.kind is PortKind.DISTRIBUTED_ROUTER:
+        return "interfaces of distributed routers are not enforced"
+    if covered.port.binding is None:
+        return "the port has no device: its binding names none"
+    return None
+
+
+def _enforce(
+    namespace: RouterNamespace, ports: list[CoveredPort], policies: dict[str, Policy]
+) -> dict[str, str | None]:
+    """Make the namespace enforce its ports; says port by port what is wrong."""
+    where = "the agent's own namespace" if namespace.name is None else f"namespace {namespace.name}"
+    claims: dict[str, list[CoveredPort]] = {}
+    for port in ports:
+        if port.port.binding is not None:
+            claims.setdefault(port.port.binding.device, []).append(port)
+    errors: dict[str, str | None] = {}
+    try:
+        namespace.apply(_wanted(claims, policies))
+        missing = claims.keys() - namespace.links()
+    except (PortwardError, OSError) as error:
+        return dict.fromkeys((port.port.id for port in ports), str(error))
+    for device, claimants in claims.items():
+        if len(claimants) > 1:
+            wrong: str | None = (
+                f"{len(claimants)} ports are bound to device {device} in {where}; all its traffic is denied"
+            )
+        else:
+            wrong = f"device {device} is not in {where}" if device in missing else None
+        errors.update(dict.fromkeys((port.port.id for port in claimants), wrong))
+    return errors
+
+
+def _wanted(claims: dict[str, list[CoveredPort]], policies: dict[str, Policy]) -> Wanted:
+    devices: dict[str, DeviceLists] = {}
+    lists: dict[ListKey, tuple[Part, ...]] = {}
+    for device, claimants in claims.items():
+        egress, ingress = (
+            rule_list(claimants[0], direction, policies) if len(claimants) == 1 else deny_all()
+            for direction in (Direction.EGRESS, Direction.INGRESS)
+        )
+        devices[device] = DeviceLists(egress.key, ingress.key)
+        lists |= {egress.key: egress.parts, ingress.key: ingress.parts}
+    return Wanted(devices, lists)

@@ -1,0 +1,100 @@
+"""libnftables in process, over ctypes: text in, text or JSON out.
+
+It speaks to the network namespace in which its handle was opened, so open it inside (``netns.in_namespace``).
+Refused here: building text. Whoever calls ``run`` vouches for every character of it.
+"""
+
+import ctypes
+import json
+from functools import cache
+from types import TracebackType
+from typing import Any, Self
+
+from portward.dataplane.protocol import DataplaneError
+
+_OUTPUT_JSON = 1 << 4  # nftables/libnftables.h
+_OUTPUT_TERSE = 1 << 11  # without the elements of sets
+
+
+class NftError(DataplaneError):
+    """nftables refused a command; the message is its own."""
+
+
+@cache
+def _library() -> ctypes.CDLL:
+    try:
+        library = ctypes.CDLL("libnftables.so.1")
+    except OSError as error:
+        raise NftError("libnftables.so.1 is missing: install nftables 1.0.6 or newer (Debian: nftables)") from error
+    library.nft_ctx_new.restype = ctypes.c_void_p
+    library.nft_ctx_new.argtypes = [ctypes.c_uint32]
+    library.nft_ctx_get_output_buffer.restype = ctypes.c_char_p
+    library.nft_ctx_get_error_buffer.restype = ctypes.c_char_p
+    library.nft_run_cmd_from_buffer.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    library.nft_ctx_output_set_flags.argtypes = [ctypes.c_void_p, ctypes.c_uint]
+    for name in (
+        "nft_ctx_free",
+        "nft_ctx_buffer_output",
+        "nft_ctx_buffer_error",
+        "nft_ctx_get_output_buffer",
+        "nft_ctx_get_error_buffer",
+    ):
+        getattr(library, name).argtypes = [ctypes.c_void_p]
+    return library
+
+
+class Nft:
+    """A handle of libnftables, bound to the network namespace of the thread that makes it.
+
+    Raises:
+        NftError: the library is missing, or gives no handle.
+    """
+
+    def __init__(self) -> None:
+        self._library = _library()
+        self._handle = self._library.nft_ctx_new(0)
+        if not self._handle:
+            raise NftError("libnftables gave no handle: CAP_NET_ADMIN is needed, and a kernel with nf_tables")
+        self._library.nft_ctx_buffer_output(self._handle)
+        self._library.nft_ctx_buffer_error(self._handle)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def run(self, text: str) -> str:
+        """The output of the commands in ``text``, which are one transaction: all of them are done, or none.
+
+        Raises:
+            NftError: none was done; with the reason that nftables gives.
+        """
+        return self._run(text, 0)
+
+    def objects(self, command: str) -> list[dict[str, Any]]:
+        """What a list ``command`` shows, each object as nftables' own JSON has it, sets without elements.
+
+        Raises:
+            NftError: nftables refused the command.
+        """
+        output = self._run(command, _OUTPUT_JSON | _OUTPUT_TERSE)
+        return list(json.loads(output)["nftables"]) if output else []
+
+    def _run(self, text: str, flags: int) -> str:
+        self._library.nft_ctx_output_set_flags(self._handle, flags)
+        status = self._library.nft_run_cmd_from_buffer(self._handle, text.encode("ascii"))
+        output: bytes = self._library.nft_ctx_get_output_buffer(self._handle)
+        errors: bytes = self._library.nft_ctx_get_error_buffer(self._handle)
+        if status != 0:
+            reason = errors.decode("utf-8", "replace").strip()
+            raise NftError(f"nftables refused: {reason[:500] or 'no reason given'}")
+        return output.decode("utf-8", "replace")
+
+    def close(self) -> None:
+        """Free the handle. What it did stays."""
+        if self._handle:
+            self._library.nft_ctx_free(self._handle)
+            self._handle = None

@@ -1,0 +1,257 @@
+"""One router namespace: what stands there, and how it comes to what is wanted.
+
+A namespace is changed in small steps while nobody else touches our table, and built anew beside what is there when
+that is not known: when the agent starts, when somebody else changed the table, after a failure. Building anew
+takes over from an earlier life without a gap: its epoch is read from the kernel and raised once.
+Foreign tables are never read, let alone written.
+"""
+
+import os
+import re
+import socket
+import struct
+from collections.abc import Callable
+from enum import StrEnum
+from types import TracebackType
+from typing import Self
+
+import msgspec
+
+from portward.dataplane.netns import in_namespace, namespace_id
+from portward.dataplane.nftables import conntrack
+from portward.dataplane.nftables.change import Change, Installed, Planner
+from portward.dataplane.nftables.epochs import Epochs, MarkFilter
+from portward.dataplane.nftables.libnftables import Nft
+from portward.dataplane.nftables.netlink import NETFILTER, Netlink, NetlinkError, attribute, attributes
+from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, Wanted
+
+_EPOCH = re.compile(r"v(\d+)/epoch/(\d+)/([0-9a-f]+)")
+_SERIAL = re.compile(r"v(\d+)/")
+_BASE = {"type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}
+
+# linux/netfilter/nf_tables.h, linux/rtnetlink.h
+_NFTABLES = 10 << 8
+_GET_TABLE, _NEW_GENERATION, _GET_GENERATION = _NFTABLES | 1, _NFTABLES | 15, _NFTABLES | 16
+_FAMILY_INET = 1
+_GROUP_NFTABLES, _GROUP_LINKS = 7, 1
+_ENOENT = 2
+
+
+class Step(StrEnum):
+    """The steps of a change, in order. After each, what is denied is denied, should the agent die there."""
+
+    MARKS_CLEARED = "marks cleared"  # of entries that bear a number about to be used again
+    PREPARED = "prepared"
+    SWITCHED = "switched"  # the change is in force
+    REMOVED = "removed"
+
+
+class _Found(msgspec.Struct, frozen=True, kw_only=True):
+    """What an earlier life left in the kernel."""
+
+    serial: int  # the highest in use
+    epoch: int | None  # in force, when it is certain and of our mask
+    marks: frozenset[int]  # which any chain there might write into a connection's mark
+    objects: tuple[tuple[str, str], ...]  # (kind, name), the base chain aside
+
+
+class RouterNamespace:
+    """A namespace held open, and the sockets that watch it.
+
+    Args:
+        name: of the namespace; ``None`` is the agent's own.
+        fd: of the namespace; closed by ``close``.
+        planner: writes the changes.
+        on_step: called after each step of a change.
+
+    Raises:
+        NamespaceError, NetlinkError: it cannot be entered or watched.
+    """
+
+    def __init__(self, name: str | None, fd: int, *, planner: Planner, on_step: Callable[[Step], None]) -> None:
+        self.name = name
+        self._fd = fd
+        self.id = namespace_id(fd)
+        self._planner = planner
+        self._epochs: Epochs = planner.epochs
+        self._on_step = on_step
+        self._installed: Installed | None = None
+        self._links: frozenset[str] | None = None
+        self._requests, self._nftables, self._route = in_namespace(fd, _sockets)
+        self._generation = self._read_generation()
+        self._commits = 0  # our own since the events were last read
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def filenos(self) -> tuple[int, ...]:
+        """Descriptors that become readable when links or nftables here change."""
+        return self._nftables.fileno(), self._route.fileno()
+
+    def close(self) -> None:
+        """Let go of the namespace. What is enforced stays enforced."""
+        self._requests.close()
+        self._nftables.close()
+        self._route.close()
+        os.close(self._fd)
+
+    def links(self) -> frozenset[str]:
+        """Names of the devices that are in the namespace."""
+        if self._route.events() != [] or self._links is None:
+            self._links = frozenset(in_namespace(self._fd, lambda: [name for _, name in socket.if_nameindex()]))
+        return self._links
+
+    def apply(self, wanted: Wanted) -> None:
+        """Enforce ``wanted``; sends nothing when it is enforced already.
+
+        Raises:
+            DataplaneError: something was refused. What was enforced before still is.
+        """
+        if self._disturbed():
+            self._installed = None
+        if self._installed is not None and self._installed.wanted == wanted:
+            return
+        installed, self._installed = self._installed, None  # until the change is through, nothing is known
+        with in_namespace(self._fd, Nft) as nft:
+            if installed is None:
+                done = self._build(nft, wanted)
+            else:
+                epoch = self._epochs.after(installed.epoch)
+                self._clear_marks_before(epoch)
+                change = self._planner.change(installed, wanted, epoch=epoch)
+                done = self._carry_out(nft, change)
+        if not self._disturbed():
+            self._installed = done
+
+    def has_table(self) -> bool:
+        """Whether our table is here, whoever made it."""
+        try:
+            self._request(_GET_TABLE, attribute(1, TABLE.split()[1].encode() + b"\0"))
+        except NetlinkError as error:
+            if error.errno == _ENOENT:
+                return False
+            raise
+        return True
+
+    def remove(self) -> bool:
+        """Take away our table and our bits of all connection marks, so that no trace is left; was there a table?
+
+        Raises:
+            DataplaneError: something was refused.
+        """
+        self._installed = None
+        if not self.has_table():
+            return False
+        with in_namespace(self._fd, Nft) as nft:
+            self._run(nft, f"add table {TABLE}\nadd chain {TABLE} {BASE_CHAIN}\nflush chain {TABLE} {BASE_CHAIN}\n")
+            self._on_step(Step.SWITCHED)
+            self._clear_marks(conntrack.ALL)
+            self._run(nft, f"delete table {TABLE}\n")
+            self._on_step(Step.REMOVED)
+        return True
+
+    def _build(self, nft: Nft, wanted: Wanted) -> Installed:
+        found = self._look(nft)
+        if found.epoch is not None:
+            epoch = self._epochs.after(found.epoch)
+            self._clear_marks_before(epoch)
+        else:
+            # Any mark may be of an earlier life: none may survive. Old chains may yet write theirs: not ours then.
+            epochs = range(1, self._epochs.last + 1)
+            epoch = next(epoch for epoch in epochs if self._epochs.mark(epoch) not in found.marks)
+            self._clear_marks(conntrack.ALL)
+        change = self._planner.build(wanted, serial=found.serial + 1, epoch=epoch, leftovers=found.objects)
+        return self._carry_out(nft, change)
+
+    def _carry_out(self, nft: Nft, change: Change) -> Installed:
+        self._run(nft, change.prepare)
+        self._on_step(Step.PREPARED)
+        self._run(nft, change.switch)
+        self._on_step(Step.SWITCHED)
+        self._run(nft, change.remove)
+        self._on_step(Step.REMOVED)
+        return change.result
+
+    def _run(self, nft: Nft, text: str) -> None:
+        if text:
+            nft.run(text)
+            self._commits += 1
+
+    def _look(self, nft: Nft) -> _Found:
+        """What an earlier life left; a table with which nothing can be done is deleted first."""
+        objects: list[tuple[str, str]] = []
+        if self.has_table():
+            for kind in ("chain", "map", "set"):
+                for item in nft.objects(f"list {kind}s inet"):
+                    seen = item.get(kind)
+                    if not seen or seen["table"] != TABLE.split()[1]:
+                        continue
+                    if seen["name"] != BASE_CHAIN:
+                        objects.append((kind, seen["name"]))
+                    elif any(seen.get(key) != value for key, value in _BASE.items()):
+                        self._run(nft, f"delete table {TABLE}\n")
+                        return self._look(nft)
+        in_force = None
+        if objects:
+            rules = [item["rule"]["expr"] for item in nft.objects(f"list chain {TABLE} {BASE_CHAIN}") if "rule" in item]
+            if len(rules) == 1 and len(rules[0]) == 1:
+                in_force = rules[0][0].get("goto", {}).get("target")
+        marks, epoch = set(), None
+        for _, title in objects:
+            match = _EPOCH.fullmatch(title)
+            if match:
+                number, mask = int(match[2]), int(match[3], 16)
+                known = Epochs(mask)
+                marks.add(known.mark(number) & self._epochs.mask)
+                if title == in_force and known == self._epochs and 1 <= number <= known.last:
+                    epoch = number
+        serials = [int(match[1]) for _, title in objects if (match := _SERIAL.match(title))]
+        return _Found(serial=max(serials, default=0), epoch=epoch, marks=frozenset(marks), objects=tuple(objects))
+
+    def _clear_marks_before(self, epoch: int) -> None:
+        which = self._epochs.to_clear(epoch)
+        if which is not None:
+            self._clear_marks(which)
+
+    def _clear_marks(self, which: MarkFilter) -> None:
+        in_namespace(self._fd, lambda: conntrack.clear_marks(self._epochs.mask, which))
+        self._on_step(Step.MARKS_CLEARED)
+
+    def _disturbed(self) -> bool:
+        """Whether somebody else changed our table since this was last asked."""
+        generation = self._read_generation()
+        ours, self._commits = self._commits, 0
+        others = (generation - self._generation) % 2**32 - ours
+        self._generation = generation
+        events = self._nftables.events()
+        if not others:
+            return False
+        if events is None:
+            return True  # some were lost
+        touched, commits = False, 0
+        for kind, payload in events:
+            if kind == _NEW_GENERATION:
+                commits, touched = commits + touched, False
+            elif kind >> 8 == _NFTABLES >> 8 and payload[0] == _FAMILY_INET:
+                touched |= attributes(payload[4:]).get(1) == TABLE.split()[1].encode() + b"\0"
+        return commits != ours
+
+    def _read_generation(self) -> int:
+        return int.from_bytes(attributes(self._request(_GET_GENERATION, b"")[4:])[1], "big")
+
+    def _request(self, kind: int, body: bytes) -> bytes:
+        return self._requests.request(kind, struct.pack("!BBH", _FAMILY_INET, 0, 0) + body)[0]
+
+
+def _sockets() -> tuple[Netlink, Netlink, Netlink]:
+    """For requests, for events of nftables, for events of links."""
+    return (
+        Netlink(NETFILTER),
+        Netlink(NETFILTER, groups=(_GROUP_NFTABLES,)),
+        Netlink(socket.NETLINK_ROUTE, groups=(_GROUP_LINKS,)),
+    )
