@@ -100,15 +100,19 @@ class Network:
         Raises:
             InvalidValue: the state breaks what ``decide`` asks of it.
         """
-        asked = []
+        asked, passed = [], []
         for crossing in path:
             if crossing.port_id not in self._ports:
                 continue
             base = self._base_traffic(packet, crossing)
             if base is None:
                 asked.append(crossing)
-            elif base.verdict is not Verdict.ALLOW:
+            elif base.verdict is Verdict.ALLOW:
+                passed.append(base)
+            else:
                 return Outcome(verdict=base.verdict, decisions=(base,))
+        if passed and not asked:
+            return Outcome(verdict=Verdict.ALLOW, decisions=tuple(passed))
         if packet.is_invalid:
             return self._invalid(asked)
         if packet.is_icmp_error:
