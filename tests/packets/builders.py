@@ -1,0 +1,156 @@
+"""Small values for packet tests: rules, policies and guards by what matters in the test, ids made up."""
+
+import uuid
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from ipaddress import ip_network
+
+import msgspec
+
+from portward.lab import LabPort, Outcome, ProbeRequest, Protocol
+from portward.model import (
+    ICMP,
+    ICMPV6,
+    TCP,
+    UDP,
+    Action,
+    CoveredPort,
+    Direction,
+    Group,
+    HostState,
+    IPVersion,
+    Packet,
+    Policy,
+    PortRange,
+    Rule,
+)
+from portward.semantics import Crossing, Network, Verdict
+
+_PROTOCOLS = {"tcp": TCP, "udp": UDP, "icmp": ICMP, None: None}
+
+
+def _range(ports: int | str | None) -> PortRange | None:
+    if ports is None:
+        return None
+    first, _, last = str(ports).partition(":")
+    return PortRange(int(first), int(last or first))
+
+
+def new_id() -> str:
+    return str(uuid.uuid4())
+
+
+def rule(
+    action: str,
+    protocol: str | None = None,
+    ports: int | str | None = None,
+    *,
+    source: str | None = None,
+    destination: str | None = None,
+    source_ports: int | str | None = None,
+    version: IPVersion = 4,
+    enabled: bool = True,
+) -> Rule:
+    """A rule; ``ports`` are destination ports, as ``80`` or ``"80:90"``."""
+    return Rule(
+        id=new_id(),
+        action=Action(action),
+        enabled=enabled,
+        ip_version=version,
+        protocol=_PROTOCOLS[protocol],
+        source=None if source is None else ip_network(source),
+        destination=None if destination is None else ip_network(destination),
+        source_port=_range(source_ports),
+        destination_port=_range(ports),
+    )
+
+
+def both(action: str, protocol: str | None = None, ports: int | str | None = None, **fields: bool) -> list[Rule]:
+    """The same rule for IPv4 and for IPv6."""
+    return [rule(action, protocol, ports, version=4, **fields), rule(action, protocol, ports, version=6, **fields)]
+
+
+def policy(*rules: Rule | list[Rule], id: str | None = None) -> Policy:
+    """A policy of ``rules``; the version is given to it when it is enforced."""
+    flat: list[Rule] = []
+    for item in rules:
+        flat += item if isinstance(item, list) else [item]
+    return Policy(id=id or new_id(), version=0, rules=tuple(flat))
+
+
+def edited(old: Policy, *rules: Rule | list[Rule]) -> Policy:
+    """``old`` with other rules."""
+    return policy(*rules, id=old.id)
+
+
+@dataclass(frozen=True)
+class Guard:
+    """A firewall group and its policies; ``None``: no policy in that direction."""
+
+    ingress: Policy | None = None
+    egress: Policy | None = None
+    up: bool = True
+    id: str = field(default_factory=new_id)
+
+    def group(self) -> Group:
+        return Group(
+            id=self.id,
+            admin_state_up=self.up,
+            ingress_policy_id=None if self.ingress is None else self.ingress.id,
+            egress_policy_id=None if self.egress is None else self.egress.id,
+        )
+
+
+ALLOW_ALL = policy(both("allow"))
+
+
+def state_of(ports: Mapping[str, LabPort], guards: Mapping[str, Guard], old: HostState) -> HostState:
+    """The state after ``old`` in which each network of ``guards`` has its router port protected by its guard."""
+    generation = old.generation + 1
+    before = {policy.id: policy for policy in old.policies}
+    policies: dict[str, Policy] = {}
+    for guard in guards.values():
+        for item in (guard.ingress, guard.egress):
+            if item is not None:
+                known = before.get(item.id)
+                version = known.version if known is not None and known.rules == item.rules else generation
+                policies[item.id] = msgspec.structs.replace(item, version=version)
+    return HostState(
+        generation=generation,
+        ports=tuple(
+            CoveredPort(port=ports[network].to_model(), groups=(guard.group(),)) for network, guard in guards.items()
+        ),
+        policies=tuple(policies.values()),
+    )
+
+
+def packet_of(request: ProbeRequest) -> Packet:
+    """The first packet of a probe."""
+    version = request.source.version
+    if request.protocol is Protocol.ICMP:
+        return Packet(
+            source=request.source,
+            destination=request.destination,
+            protocol=ICMP if version == 4 else ICMPV6,
+            icmp_type=8 if version == 4 else 128,
+            icmp_code=0,
+            icmp_id=1,
+        )
+    return Packet(
+        source=request.source,
+        destination=request.destination,
+        protocol=_PROTOCOLS[request.protocol],
+        source_port=request.source_port or 50000,
+        destination_port=request.port,
+    )
+
+
+def expected(state: HostState, request: ProbeRequest, sender: LabPort, receiver: LabPort) -> Outcome:
+    """What the golden model says of a probe that enters the router by ``sender`` and leaves it by ``receiver``."""
+    path = [Crossing(sender.port_id, Direction.EGRESS), Crossing(receiver.port_id, Direction.INGRESS)]
+    verdict = Network(state).forward(packet_of(request), path).verdict
+    if verdict is Verdict.ALLOW:
+        return Outcome.PASSED
+    if verdict is Verdict.DENY:
+        return Outcome.SILENT
+    return Outcome.RESET if request.protocol is Protocol.TCP else Outcome.UNREACHABLE

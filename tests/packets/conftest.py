@@ -1,0 +1,58 @@
+"""What packet tests share: a lab of their own each, and a hand on the dataplane.
+
+A test run has mounts of its own, so ``/run/netns`` holds its namespaces and no others: no agent, lab or test run
+beside it can disturb it, nor it them. At the end nothing may be left.
+"""
+
+import ctypes
+import itertools
+import os
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from packets.enforcer import Enforcer
+from portward.lab import Lab
+
+_CLONE_NEWNS = 0x00020000
+_OWN = ("/run/netns", "/run/portward-lab")
+_numbers = itertools.count(1)
+
+
+@pytest.fixture(scope="session", autouse=True)
+def own_mounts() -> Iterator[None]:
+    """Namespaces and labs that nobody else sees."""
+    if os.geteuid() != 0:
+        pytest.fail("packet tests make network namespaces: run them as root", pytrace=False)
+    for directory in _OWN:
+        Path(directory).mkdir(mode=0o700, exist_ok=True)
+    if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNS) != 0:
+        pytest.fail("packet tests need mounts of their own: CAP_SYS_ADMIN is missing", pytrace=False)
+    subprocess.run(["mount", "--make-rprivate", "/"], check=True)
+    for directory in _OWN:
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", directory], check=True)
+    yield
+    left = [entry for directory in _OWN for entry in os.listdir(directory)] + _children()
+    assert left == [], "packet tests left something behind"
+
+
+def _children() -> list[str]:
+    me = os.getpid()
+    return Path(f"/proc/{me}/task/{me}/children").read_text().split()
+
+
+@pytest.fixture
+def lab() -> Iterator[Lab]:
+    """Three tenant networks and the outside behind one router, nothing filtered."""
+    with Lab.create(f"test-{next(_numbers)}", networks=3) as made:
+        yield made
+
+
+@pytest.fixture
+def enforce(lab: Lab) -> Iterator[Enforcer]:
+    """The dataplane at the router of ``lab``."""
+    enforcer = Enforcer(lab)
+    yield enforcer
+    enforcer.dataplane.close()
