@@ -1,0 +1,61 @@
+"""Brings a database to the tables that this release knows.
+
+Run by ``portward db upgrade``, and by the server at its start. What it refuses: a database of a newer release, or
+one that is damaged or cannot be written; each is a ``StoreError`` that says so, and the file is left as it is.
+"""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from alembic import command
+from alembic.config import Config
+from alembic.runtime.migration import MigrationContext
+from alembic.script import ScriptDirectory
+from sqlalchemy import Connection
+from sqlalchemy.exc import DatabaseError
+
+from portward.store.engine import make_engine
+from portward.store.errors import StoreError
+
+
+def upgrade(url: str) -> str:
+    """Build or change the tables of the database ``url``, all or nothing; returns the revision it has then.
+
+    Raises:
+        StoreError: no such database can be used; the message says why.
+    """
+    with _writing(url) as connection:
+        config = _config(connection)
+        scripts = ScriptDirectory.from_config(config)
+        current = MigrationContext.configure(connection).get_current_revision()
+        if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+            raise StoreError(
+                f"the database {url} has revision {current}, which this release does not know: "
+                "a newer Portward made it. Install that one, or restore a backup"
+            )
+        command.upgrade(config, "head")
+        return str(scripts.get_current_head())
+
+
+@contextmanager
+def _writing(url: str) -> Iterator[Connection]:
+    engine = make_engine(url)
+    try:
+        with engine.execution_options(writes=True).begin() as connection:
+            yield connection
+    except DatabaseError as error:
+        raise StoreError(
+            f"the database {url} cannot be used: {error.orig}. Is it a SQLite file, whole, and writable with its "
+            "directory by this user? If it is damaged, restore a backup; hosts keep enforcing what they have"
+        ) from error
+    finally:
+        engine.dispose()
+
+
+def _config(connection: Connection) -> Config:
+    config = Config()
+    config.set_main_option("script_location", str(Path(__file__).parent / "migrations"))
+    config.set_main_option("path_separator", "os")
+    config.attributes["connection"] = connection
+    return config
