@@ -22,7 +22,7 @@ from portward.model import (
 from portward.semantics import Decision, Reason, Verdict, decide, decide_arp
 
 MAC, OTHER_MAC, PAIR_MAC = "02:00:00:00:00:01", "02:00:00:00:00:99", "02:00:00:00:00:02"
-LINK_LOCAL = "fe80::ff:fe00:1"
+LINK_LOCAL, PAIR_LINK_LOCAL = "fe80::ff:fe00:1", "fe80::ff:fe00:2"
 PORT = Port(
     id=str(UUID(int=1)),
     kind=PortKind.VM,
@@ -125,6 +125,7 @@ def test_only_base_traffic_may_come_from_no_address() -> None:
         (LINK_LOCAL, MAC),
         ("10.9.0.7", MAC),
         ("10.8.0.7", PAIR_MAC),
+        (PAIR_LINK_LOCAL, PAIR_MAC),
         ("10.8.0.7", None),
     ],
 )
@@ -138,6 +139,7 @@ def test_the_sources_of_a_port_are_its_own_and_those_of_its_address_pairs(source
         ("10.0.0.6", MAC),
         ("10.0.0.6", None),
         ("fe80::2", MAC),
+        (PAIR_LINK_LOCAL, MAC),
         ("10.0.0.5", OTHER_MAC),
         ("10.0.0.5", PAIR_MAC),
         ("10.8.0.7", MAC),

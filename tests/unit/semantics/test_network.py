@@ -239,6 +239,23 @@ def test_an_icmp_error_about_a_connection_not_yet_judged_anew_may_be_lost() -> N
     assert not network.forward(error(DNS), BACK).may_be_lost
 
 
+def test_an_icmp_error_about_a_reply_is_judged_in_the_original_direction() -> None:
+    network = Network(OPEN)
+    network.forward(DNS, THERE)
+    network.change(OPEN)
+    assert network.forward(error(DNS.reply()), THERE).may_be_lost
+
+
+def test_an_icmp_error_by_another_way_follows_the_verdict_of_its_connection() -> None:
+    network = Network(OPEN)
+    network.forward(DNS, THERE)
+    by_c = (Crossing(C, OUT), Crossing(A, IN))
+    assert network.forward(error(DNS), by_c).verdict is Verdict.ALLOW
+    network.change(state((ALLOW,), ()))
+    assert network.forward(DNS, THERE).verdict is Verdict.DENY
+    assert network.forward(error(DNS), by_c).verdict is Verdict.DENY
+
+
 @pytest.mark.parametrize("judged", [False, True])
 def test_an_icmp_error_about_a_connection_that_a_change_denied_is_dropped(judged: bool) -> None:
     network = Network(OPEN)
