@@ -14,13 +14,15 @@ from portward.lab.plan import prefixes_of
 from portward.lab.processes import identify
 from portward.lab.state import LabHost, LabPort, LabState, Process
 
-#: Addresses can be used at once, and every ICMP error is sent that should be.
+#: Addresses can be used at once, every ICMP error is sent that should be, and TCP sends again only what was lost
+#: (tail loss probes repeat what the other side has but has not acknowledged yet).
 _EVERYWHERE = {
     "ipv6/conf/all/accept_dad": "0",
     "ipv6/conf/default/accept_dad": "0",
     "ipv4/icmp_ratelimit": "0",
     "ipv4/icmp_ratemask": "0",
     "ipv6/icmp/ratelimit": "0",
+    "ipv4/tcp_early_retrans": "0",
     "ipv4/ping_group_range": "0 2147483647",
 }
 #: The router forwards, and leaves forged sources to the firewall.
@@ -54,6 +56,7 @@ def build(state: LabState) -> None:
         sysctl(netns, _EVERYWHERE)
     sysctl(state.router_netns, _ROUTER)
     ip(state.router_netns, ["link set lo up"])
+    nft(state.router_netns, _ROUTER_TABLE)
     for port, host in zip(state.ports, state.hosts, strict=True):
         _connect(port, host)
         nft(host.netns, _HOST_TABLE)
@@ -94,6 +97,15 @@ def _connect(port: LabPort, host: LabHost) -> None:
     ip(host.netns, host_side)
 
 
+#: Connections are tracked from the start, as in Neutron's routers, where address translation sees to it.
+_ROUTER_TABLE = """
+table inet lab {
+  chain track {
+    type filter hook forward priority filter - 10; policy accept;
+    ct state invalid accept
+  }
+}
+"""
 _HOST_TABLE = f"""
 table inet lab {{
   set closed {{ type inet_proto . inet_service; }}

@@ -11,6 +11,7 @@ import socket
 import struct
 import time
 from enum import StrEnum
+from ipaddress import ip_address
 from types import TracebackType
 from typing import Self
 
@@ -61,6 +62,17 @@ class Connection:
         """Messages that arrived so far."""
         self._read()
         return self._arrived
+
+    @property
+    def last_arrived(self) -> int:
+        """The number of the latest message that arrived; the first is 1."""
+        self._read()
+        return self._last
+
+    @property
+    def client_address(self) -> Address:
+        """Where the server thinks the client is: the router may have translated it."""
+        return ip_address(self._ends[1].getpeername()[0])
 
     @property
     def retransmitted(self) -> int:

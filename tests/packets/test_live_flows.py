@@ -1,0 +1,139 @@
+"""Connections that exist when a change comes: TCP and UDP, pushed by client or server, one-way UDP, IPv4 and IPv6.
+
+In every test connections to ``KEPT`` keep running and lose no packet; those to ``CUT`` end with the change.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import pytest
+
+from packets.builders import ALLOW_ALL, Guard, both, edited, policy
+from packets.enforcer import Enforcer
+from packets.flows import Flows
+from portward.lab import Lab
+from portward.model import Policy
+
+KEPT, CUT = 7001, 7002
+
+
+def lists(*actions: tuple[str, int | str]) -> Policy:
+    return policy(*(both(action, protocol, port) for action, port in actions for protocol in ("tcp", "udp")))
+
+
+KEEP_ONLY = lists(("allow", KEPT))
+KEEP_AND_CUT = lists(("allow", KEPT), ("allow", CUT))
+
+
+@dataclass(frozen=True)
+class Change:
+    """Guards before and after; an empty one covers nothing."""
+
+    before: dict[str, Guard]
+    after: dict[str, Guard]
+
+
+def blue_ingress(before: Policy, after: Policy) -> Change:
+    """An edit of the policy that guards blue's ingress."""
+    group = Guard()
+    return Change(
+        {"blue": Guard(before, ALLOW_ALL, id=group.id)},
+        {"blue": Guard(edited(before, list(after.rules)), ALLOW_ALL, id=group.id)},
+    )
+
+
+def cuts() -> dict[str, Callable[[], Change]]:
+    open_, shut = Guard(ALLOW_ALL, ALLOW_ALL), Guard(KEEP_ONLY, ALLOW_ALL)
+    return {
+        "a new deny before the allow": lambda: blue_ingress(
+            lists(("allow", "7000:7010")), lists(("deny", CUT), ("allow", "7000:7010"))
+        ),
+        "a new reject before the allow": lambda: blue_ingress(
+            lists(("allow", "7000:7010")), lists(("reject", CUT), ("allow", "7000:7010"))
+        ),
+        "the removal of its allow": lambda: blue_ingress(KEEP_AND_CUT, KEEP_ONLY),
+        "a pure reorder": lambda: blue_ingress(
+            lists(("allow", "7000:7010"), ("deny", CUT)), lists(("deny", CUT), ("allow", "7000:7010"))
+        ),
+        "its rule being disabled": lambda: blue_ingress(
+            KEEP_AND_CUT, policy(list(KEEP_ONLY.rules), both("allow", "tcp", CUT, enabled=False))
+        ),
+        "another policy in the group": lambda: Change(
+            {"blue": open_}, {"blue": Guard(KEEP_ONLY, ALLOW_ALL, id=open_.id)}
+        ),
+        "the port's move to another group": lambda: Change({"blue": open_}, {"blue": shut}),
+        "the port being covered": lambda: Change({}, {"blue": shut}),
+        "the sender's port being covered": lambda: Change({}, {"red": Guard(ALLOW_ALL, KEEP_ONLY)}),
+        "an edit of the sender's egress": lambda: Change(
+            {"red": Guard(ALLOW_ALL, KEEP_AND_CUT, id=open_.id), "blue": shut_of(KEEP_AND_CUT)},
+            {"red": Guard(ALLOW_ALL, edited(KEEP_AND_CUT, list(KEEP_ONLY.rules)), id=open_.id), "blue": open_},
+        ),
+    }
+
+
+def shut_of(rules: Policy) -> Guard:
+    return Guard(policy(list(rules.rules)), ALLOW_ALL)
+
+
+def run(lab: Lab, enforce: Enforcer, change: Change) -> None:
+    enforce(**change.before)
+    with Flows() as flows:
+        for version in (4, 6):
+            flows.open(lab.red, lab.blue.address(version), [KEPT], kept=True)
+            flows.open(lab.red, lab.blue.address(version), [CUT], kept=False)
+        flows.change(lambda: enforce(**change.after))
+
+
+@pytest.mark.parametrize("reason", cuts())
+def test_a_connection_is_cut_at_once_and_another_loses_nothing_by(lab: Lab, enforce: Enforcer, reason: str) -> None:
+    run(lab, enforce, cuts()[reason]())
+
+
+def test_admin_state_down_cuts_all_that_crosses_the_port_and_nothing_else(lab: Lab, enforce: Enforcer) -> None:
+    guard = Guard(ALLOW_ALL, ALLOW_ALL)
+    enforce(blue=guard, green=Guard(ALLOW_ALL, ALLOW_ALL))
+    with Flows() as flows:
+        flows.open(lab.red, lab.blue.address(4), [CUT], kept=False)
+        flows.open(lab.blue, lab.outside.address(6), [CUT], kept=False)
+        flows.open(lab.red, lab.green.address(4), [KEPT], kept=True)
+        flows.open(lab.outside, lab.green.address(6), [KEPT], kept=True)
+        down = Guard(ALLOW_ALL, ALLOW_ALL, up=False, id=guard.id)
+        flows.change(lambda: enforce(blue=down, green=Guard(ALLOW_ALL, ALLOW_ALL)))
+
+
+@pytest.mark.parametrize("reason", ["an unrelated rule", "a reorder", "uncovering", "the same state again"])
+def test_a_change_that_alters_no_verdict_of_a_connection_costs_it_no_packet(
+    lab: Lab, enforce: Enforcer, reason: str
+) -> None:
+    rules = lists(("allow", KEPT), ("deny", 9))
+    group = Guard()
+    before = {"blue": Guard(rules, ALLOW_ALL, id=group.id)}
+    reordered = edited(rules, list(reversed(rules.rules)))
+    longer = edited(rules, both("reject", "tcp", 23), list(rules.rules))
+    after = {
+        "an unrelated rule": {"blue": Guard(longer, ALLOW_ALL, id=group.id)},
+        "a reorder": {"blue": Guard(reordered, ALLOW_ALL, id=group.id)},
+        "uncovering": {},
+        "the same state again": before,
+    }[reason]
+    enforce(**before)
+    with Flows() as flows:
+        for version in (4, 6):
+            flows.open(lab.red, lab.blue.address(version), [KEPT], kept=True)
+        flows.change(lambda: enforce(**after))
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("push", ["client", "server"])
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_a_connection_that_was_cut_goes_on_when_it_is_allowed_again(
+    lab: Lab, enforce: Enforcer, protocol: str, push: str, version: int
+) -> None:
+    guard = Guard(lists(("allow", KEPT)), ALLOW_ALL)
+    enforce(blue=guard)
+    with lab.red.connect(protocol, lab.blue.address(version), KEPT, push=push) as connection:
+        assert connection.exchange()
+        enforce(blue=Guard(lists(("deny", KEPT)), ALLOW_ALL, id=guard.id))
+        assert not connection.exchange(timeout=0.1)
+        enforce(blue=guard)
+        assert connection.exchange(timeout=3)
