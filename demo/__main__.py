@@ -137,11 +137,12 @@ def main() -> int:
     """Run it; the exit status."""
     parser = argparse.ArgumentParser(prog="demo", description="Portward's main job, on real packets.")
     parser.add_argument("--stay", action="store_true", help="leave the networks, API and agent running until Ctrl-C")
-    stay = parser.parse_args().stay
-    root = os.geteuid() == 0
+    parser.add_argument("--model", action="store_true", help="on the golden model alone, as without root")
+    arguments = parser.parse_args()
+    stay, root = arguments.stay, os.geteuid() == 0 and not arguments.model
     if not root:
         console.print(
-            "[bold yellow]Not root:[/] network namespaces and nftables need it (`sudo make demo`). "
+            "[bold yellow]Without root:[/] network namespaces and nftables need it (`sudo make demo`). "
             "The same story follows\non the golden model alone: the API, the client and the decisions are real, "
             "[bold]the packets are not[/]."
         )

@@ -8,10 +8,9 @@ import time
 from dataclasses import dataclass
 from typing import Protocol as Interface
 
-from portward.channel.client import Client
-
 from demo.processes import Portward
 from demo.story import CUT, LIVES, PASSED, RESET, SILENT, UNREACHABLE, Kill, Probe
+from portward.channel.client import Client
 from portward.lab import Connection, Lab, LabHost, LabState, Push
 from portward.model import ICMP, ICMPV6, TCP, UDP, Address, Direction, HostState, Packet
 from portward.semantics import Crossing, Network, Verdict

@@ -13,6 +13,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 FAILED, WRONG = 1, 2
 
@@ -36,8 +37,13 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
     Raises:
         typer.Exit: always.
     """
-    err.print(f"[bold red]portward:[/] {_plain(message)}", highlight=False)
+    say_error(message)
     raise typer.Exit(code)
+
+
+def say_error(message: str) -> None:
+    """Say on standard error what went wrong."""
+    err.print(f"[bold red]portward:[/] {_plain(message)}", highlight=False)
 
 
 def show_json(value: Any) -> None:
@@ -48,7 +54,7 @@ def show_json(value: Any) -> None:
 def show_rows(format_: Format, columns: Sequence[str], rows: Iterable[Sequence[Any]], *, empty: str) -> None:
     """Print ``rows`` as a table headed by ``columns``, or as a JSON list of objects with these keys.
 
-    ``empty`` is said, on standard error, in place of a table without rows.
+    ``empty`` is said, on standard error, in place of a table without rows. A ``Text`` keeps its style.
     """
     rows = [list(row) for row in rows]
     if format_ is Format.JSON:
@@ -77,14 +83,16 @@ def show_fields(format_: Format, fields: dict[str, Any]) -> None:
     out.print(table)
 
 
-def cell(value: Any) -> str:
+def cell(value: Any) -> str | Text:
     """``value`` as people read it in a table; markup characters stay what they are."""
+    if isinstance(value, Text):
+        return value
     if value is None or value in ("", [], {}):
         return "[dim]-[/]"
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):
-        return "\n".join(cell(item) for item in value)
+        return "\n".join(str(cell(item)) for item in value)
     return _plain(str(value))
 
 

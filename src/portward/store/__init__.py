@@ -1,7 +1,7 @@
 """The tables, how to reach them, and the migrations that build them."""
 
 from portward.store.errors import StoreError
-from portward.store.migrate import upgrade
+from portward.store.migrate import check_revision, upgrade
 from portward.store.store import Store, raise_generation
 
-__all__ = ["Store", "StoreError", "raise_generation", "upgrade"]
+__all__ = ["Store", "StoreError", "check_revision", "raise_generation", "upgrade"]

@@ -38,6 +38,27 @@ def upgrade(url: str) -> str:
         return str(scripts.get_current_head())
 
 
+def check_revision(url: str) -> None:
+    """Make sure, without changing anything, that the database ``url`` is there with the tables of this release.
+
+    Raises:
+        StoreError: it is not; the message says what to do.
+    """
+    engine = make_engine(url)
+    try:
+        if engine.url.database and not Path(engine.url.database).exists():
+            raise StoreError(f"the database {url} is not there yet")
+        with engine.connect() as connection:
+            current = MigrationContext.configure(connection).get_current_revision()
+            head = ScriptDirectory.from_config(_config(connection)).get_current_head()
+    except DatabaseError as error:
+        raise StoreError(f"the database {url} cannot be read: {error.orig}") from error
+    finally:
+        engine.dispose()
+    if current != head:
+        raise StoreError(f"the database {url} has revision {current}, this release has {head}")
+
+
 @contextmanager
 def _writing(url: str) -> Iterator[Connection]:
     engine = make_engine(url)

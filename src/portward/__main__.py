@@ -1,0 +1,5 @@
+"""``python -m portward``: the ``portward`` command."""
+
+from portward.cli import main
+
+main()

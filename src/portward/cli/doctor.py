@@ -1,0 +1,159 @@
+"""``portward doctor``: what this machine lacks, for which command, and what to install.
+
+It changes nothing: kernel features are tried in a network namespace without a name, which ends with the thread
+that made it.
+"""
+
+import ctypes
+import os
+import shutil
+import sys
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Annotated, NamedTuple
+
+import typer
+from rich.text import Text
+
+from portward.cli.output import FAILED, Format, FormatOption, err, show_rows
+from portward.config import ConfigurationError, Settings, load
+from portward.dataplane.netns import DIRECTORY
+from portward.dataplane.nftables.libnftables import Nft, NftError
+from portward.model import PortwardError
+from portward.store import check_revision
+
+_CLONE_NEWNET = 0x40000000
+_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21}  # linux/capability.h
+#: What the dataplane of router ports asks of the kernel, as small rulesets.
+_FEATURES = {
+    "connection marks": "add rule inet t c ct mark set ct mark and 0xffff0000 or 1",
+    "verdict maps": "add map inet t m { type ifname : verdict; }; add rule inet t c iifname vmap @m",
+    "reverse path (fib)": "add rule inet t c fib saddr . iif oif missing drop",
+    "reject": "add rule inet t c reject with icmpx admin-prohibited",
+    "rate limits a port": (
+        "add set inet t s { type ifname; size 65535; flags dynamic; }; "
+        "add rule inet t c update @s { iifname limit rate over 100/second burst 100 packets } drop"
+    ),
+}
+_BASE = "add table inet t; add chain inet t c { type filter hook forward priority filter; }; "
+
+
+class Finding(NamedTuple):
+    """One thing that was looked at; ``remedy`` is what to do when it is not ``ok``."""
+
+    what: str
+    needed_for: str
+    ok: bool
+    found: str
+    remedy: str
+
+
+def doctor(
+    context: typer.Context,
+    only: Annotated[str | None, typer.Option(help="Only what this is needed for: api, agent, lab, demo.")] = None,
+    format_: FormatOption = Format.TABLE,
+) -> None:
+    """Say what this machine lacks, and what to install. Exit status 1 when something is missing."""
+    findings = [item for item in _look(context) if only is None or only in item.needed_for]
+    columns = ("ok", "what", "needed_for", "found", "remedy")
+    rows = [
+        (_verdict(item.ok, format_), item.what, item.needed_for, item.found, "" if item.ok else item.remedy)
+        for item in findings
+    ]
+    show_rows(format_, columns, rows, empty=f"nothing is needed for {only!r}; try api, agent, lab or demo")
+    missing = sum(not item.ok for item in findings)
+    if missing:
+        err.print(f"{missing} of {len(findings)} missing")
+        raise typer.Exit(FAILED)
+
+
+def _verdict(ok: bool, format_: Format) -> bool | Text:
+    return ok if format_ is Format.JSON else Text("ok", "green") if ok else Text("MISSING", "bold red")
+
+
+def _look(context: typer.Context) -> Iterator[Finding]:
+    version = ".".join(map(str, sys.version_info[:3]))
+    yield Finding(
+        "Python 3.11 or newer", "api agent lab demo", sys.version_info >= (3, 11), version, "Debian 12 or newer"
+    )
+    capable, lacking = _capabilities()
+    remedy = "run as root (sudo), or give the service these capabilities"
+    yield Finding("capabilities", "agent lab demo", capable, lacking or "all that are needed", remedy)
+    yield _attempt(
+        "libnftables", "agent demo", lambda: Nft().close(), "install nftables (Debian: apt install nftables)"
+    )
+    if capable:
+        for feature, text in _FEATURES.items():
+            yield _attempt(
+                f"kernel: {feature}", "agent demo", _feature(text), "a kernel with nf_tables, Linux 5.10 or newer"
+            )
+    for command, package, used in (("ip", "iproute2", "lab demo"), ("nft", "nftables", "lab demo")):
+        path = shutil.which(command, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        yield Finding(f"command {command}", used, path is not None, path or "not found", f"apt install {package}")
+    client = Path(sys.executable).with_name("openstack")
+    found = str(client) if client.exists() else shutil.which("openstack")
+    yield Finding(
+        "command openstack", "demo", found is not None, found or "not found", "pip install 'portward[client]'"
+    )
+    yield Finding("named namespaces", "lab demo", *_namespaces(), "install iproute2; mount a tmpfs on /run")
+    try:
+        settings = load(context.find_root().params.get("config"))
+    except ConfigurationError as error:
+        yield Finding("configuration", "api agent", False, str(error), "see docs/reference/configuration.md")
+        return
+    yield Finding("configuration", "api agent", True, "valid", "")
+    yield _attempt(
+        "database", "api", lambda: check_revision(settings.database.url), "`portward db upgrade`, or `portward run`"
+    )
+    yield _token(settings)
+
+
+def _attempt(what: str, used: str, trial: Callable[[], object], remedy: str) -> Finding:
+    try:
+        trial()
+    except PortwardError as error:
+        return Finding(what, used, False, str(error), remedy)
+    return Finding(what, used, True, "works", remedy)
+
+
+def _capabilities() -> tuple[bool, str]:
+    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
+    held = int(line.split()[1], 16)
+    lacking = [name for name, bit in _CAPABILITIES.items() if not held >> bit & 1]
+    return not lacking, ", ".join(lacking) and "lacks " + ", ".join(lacking)
+
+
+def _namespaces() -> tuple[bool, str]:
+    place = DIRECTORY if DIRECTORY.exists() else DIRECTORY.parent
+    return os.access(place, os.W_OK), f"{place} is {'' if os.access(place, os.W_OK) else 'not '}writable"
+
+
+def _token(settings: Settings) -> Finding:
+    found = f"host {settings.agent.host}, " + ("a token" if settings.agent.token else "no token")
+    remedy = f"`portward host add {settings.agent.host}` where the API runs; `portward run` needs none"
+    return Finding("agent's token", "agent", bool(settings.agent.token), found, remedy)
+
+
+def _feature(text: str) -> Callable[[], None]:
+    """A trial of ``text`` in a namespace of its own."""
+
+    def trial() -> None:
+        errors: list[BaseException] = []
+
+        def inside() -> None:
+            try:
+                if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
+                    raise NftError(f"no network namespace can be made: {os.strerror(ctypes.get_errno())}")
+                with Nft() as nft:
+                    nft.run(_BASE + text)
+            except PortwardError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=inside)
+        thread.start()
+        thread.join()
+        if errors:
+            raise errors[0]
+
+    return trial

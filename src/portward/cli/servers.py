@@ -1,0 +1,65 @@
+"""``portward api``, ``agent``, ``db`` and ``run``: the processes, as they are started by hand or by systemd."""
+
+from contextlib import suppress
+from typing import Annotated
+
+import typer
+from sqlalchemy.orm import Session
+
+from portward import agent as host_agent
+from portward import api as http_api
+from portward.cli.context import database, settings
+from portward.cli.hosts import now
+from portward.cli.output import err, out
+from portward.cli.supervisor import AgentProcess
+from portward.service import agents
+
+agent_app = typer.Typer(invoke_without_command=True, help="The agent of this host: enforce what the API says.")
+db_app = typer.Typer(no_args_is_help=True, help="The database.")
+
+
+def api(context: typer.Context) -> None:
+    """Run the API, and the listener for the agents of the hosts. Needs no privilege."""
+    http_api.serve(settings(context))
+
+
+@agent_app.callback()
+def agent(context: typer.Context) -> None:
+    """Run the agent of this host. Stopping it removes nothing."""
+    if context.invoked_subcommand is None:
+        host_agent.run(settings(context))
+
+
+@agent_app.command()
+def cleanup(context: typer.Context, yes: Annotated[bool, typer.Option("--yes", help="Do not ask.")] = False) -> None:
+    """Remove all that the agent enforces on this host, and say what is open afterwards."""
+    if not yes:
+        typer.confirm("After this, Portward filters nothing on this host. Go on?", abort=True)
+    opened = host_agent.cleanup(settings(context))
+    for line in opened:
+        out.print(line, markup=False, highlight=False)
+    if not opened:
+        err.print("nothing was enforced here", style="dim")
+
+
+@db_app.command()
+def upgrade(context: typer.Context) -> None:
+    """Bring the database to the tables of this release."""
+    with database(context):
+        err.print("the database is up to date", style="dim")
+
+
+def run(context: typer.Context) -> None:
+    """Run API and agent on this machine, with SQLite in one file. The agent is started again when it ends."""
+    configuration = settings(context)
+    host = configuration.agent.host
+
+    def renew_token(session: Session) -> str:
+        with suppress(agents.UnknownHost):
+            agents.revoke(session, host, now())
+        return agents.add_host(session, host, now())
+
+    with database(context) as store:
+        token = store.writing(renew_token)
+    with AgentProcess(context.find_root().params.get("config"), host, token) as process:
+        http_api.serve(configuration, on_ready=lambda _, agent_api: process.start(agent_api))
