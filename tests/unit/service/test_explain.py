@@ -3,11 +3,11 @@
 from ipaddress import ip_address
 
 import pytest
-from portward.service.errors import InvalidInput, PortNotFound
 from sqlalchemy.orm import Session
 
 from portward.model import TCP, UDP, Direction, Packet
 from portward.semantics import Answer, Field, Verdict
+from portward.service.errors import InvalidInput, PortNotFound
 from portward.service.explain import Explanation, PassedRule, explain
 from portward.store import tables
 from unit.service.database import (
