@@ -5,7 +5,7 @@ import re
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
@@ -75,11 +75,14 @@ def marks(netns: str) -> dict[int, set[int]]:
     return found
 
 
-def apply_and_die(wanted: HostState, step: Step, occurrence: int = 1) -> bool:
-    """An agent in a process of its own enforces ``wanted``, or dies at ``step``; whether it came to that step."""
+def apply_and_die(states: Sequence[HostState], step: Step, *, armed: int = -1, ct_mark_mask: int = 0xFFFF) -> bool:
+    """An agent in a process of its own enforces ``states`` one after the other; did it die on the way?
+
+    It kills itself when it comes to ``step`` in the state with index ``armed`` or a later one.
+    """
     child = subprocess.run(
-        [sys.executable, "-m", __spec__.name, step, str(occurrence)],
-        input=encode(wanted),
+        [sys.executable, "-m", __name__, step, str(armed % len(states)), str(ct_mark_mask)],
+        input=encode(list(states)),
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,
     )
@@ -87,17 +90,18 @@ def apply_and_die(wanted: HostState, step: Step, occurrence: int = 1) -> bool:
     return child.returncode == -signal.SIGKILL
 
 
-def dying_at(step: Step, occurrence: int) -> Callable[[Step], None]:
-    left = [occurrence]
+def _agent(step: Step, armed: int, ct_mark_mask: int) -> None:
+    at = 0
 
     def on_step(reached: Step) -> None:
-        left[0] -= reached is step
-        if not left[0]:
+        if reached is step and at >= armed:
             os.kill(os.getpid(), signal.SIGKILL)
 
-    return on_step
+    dataplane = NftablesDataplane(ct_mark_mask=ct_mark_mask, on_step=on_step)
+    for at, wanted in enumerate(decode(sys.stdin.buffer.read(), list[HostState])):  # noqa: B007 - on_step reads it
+        report = dataplane.apply(wanted)
+        assert [port for port in report.ports if port.error] == []
 
 
 if __name__ == "__main__":
-    dataplane = NftablesDataplane(on_step=dying_at(Step(sys.argv[1]), int(sys.argv[2])))
-    dataplane.apply(decode(sys.stdin.buffer.read(), HostState))
+    _agent(Step(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

@@ -29,6 +29,10 @@ class NamespaceError(DataplaneError):
     """A network namespace is not there, is none, or may not be entered."""
 
 
+class NoSuchNamespace(NamespaceError):
+    """No network namespace has that name (yet)."""
+
+
 class NamespaceId(NamedTuple):
     """What tells two namespaces apart for as long as one of them is held open."""
 
@@ -41,22 +45,24 @@ def open_namespace(name: str | None) -> int:
 
     Raises:
         InvalidValue: ``name`` could not be that of a namespace.
-        NamespaceError: there is none of that name (yet), or it may not be opened.
+        NoSuchNamespace: there is none of that name (yet).
+        NamespaceError: it may not be opened.
     """
     path = Path("/proc/self/ns/net") if name is None else DIRECTORY / check_namespace_name(name)
     nofollow = 0 if name is None else os.O_NOFOLLOW
     try:
         fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | nofollow)
     except OSError as error:
-        reason = "does not exist" if isinstance(error, FileNotFoundError) else f"cannot be opened: {error.strerror}"
-        raise NamespaceError(f"namespace {name} {reason}") from error
+        if isinstance(error, FileNotFoundError):
+            raise NoSuchNamespace(f"namespace {name} does not exist") from error
+        raise NamespaceError(f"namespace {name} cannot be opened: {error.strerror}") from error
     try:
         kind = fcntl.ioctl(fd, _NS_GET_NSTYPE)
     except OSError:
         kind = 0
     if kind != _CLONE_NEWNET:
         os.close(fd)
-        raise NamespaceError(f"{path} is not a network namespace")
+        raise NoSuchNamespace(f"{path} is not a network namespace")
     return fd
 
 

@@ -11,14 +11,35 @@ from contextlib import ExitStack, suppress
 
 import structlog
 
-from portward.dataplane.netns import DIRECTORY, NamespaceError, NamespaceId, namespace_id, open_namespace
+from portward.dataplane.netns import (
+    DIRECTORY,
+    NamespaceError,
+    NamespaceId,
+    NoSuchNamespace,
+    namespace_id,
+    open_namespace,
+)
 from portward.dataplane.nftables.change import Planner
 from portward.dataplane.nftables.epochs import Epochs
 from portward.dataplane.nftables.namespace import RouterNamespace, Step
 from portward.dataplane.nftables.ruleset import DeviceLists, ListKey, Part, ReversePath, Wanted, deny_all, rule_list
-from portward.model import CoveredPort, Direction, HostState, Policy, PortKind, PortReport, PortwardError, Report
+from portward.model import (
+    CoveredPort,
+    Direction,
+    HostState,
+    InvalidValue,
+    Policy,
+    PortKind,
+    PortReport,
+    PortwardError,
+    Report,
+)
 
 _log = structlog.get_logger(__name__)
+
+
+class OwnNamespace(NamespaceError):
+    """A port is bound in the namespace that the agent runs in, and that is not allowed."""
 
 
 class NftablesDataplane:
@@ -48,7 +69,7 @@ class NftablesDataplane:
         self._adopted = False
         self._watch = select.epoll()
         # Namespaces come and go as mounts; the kernel reports a changed mount table as a priority event.
-        self._mounts = os.open("/proc/self/mountinfo", os.O_RDONLY | os.O_CLOEXEC)
+        self._mounts = open("/proc/self/mountinfo", "rb")  # noqa: SIM115
         self._watch.register(self._mounts, select.EPOLLPRI)
 
     def apply(self, state: HostState) -> Report:
@@ -84,29 +105,32 @@ class NftablesDataplane:
             try:
                 if self._open(name).remove():
                     said.append(f"{label}: forwarded traffic is no longer filtered by Portward")
+            except (NoSuchNamespace, OwnNamespace, InvalidValue):
+                continue  # nothing of ours can be there
             except (PortwardError, OSError) as error:
                 said.append(f"{label}: could not be cleaned, what was enforced still is: {error}")
         self._forget(self._namespaces)
         return tuple(said)
 
     def close(self) -> None:
-        """Let go of everything that is open; see ``Dataplane.close``."""
+        """Let go of everything that is open; see ``Dataplane.close``. May be called again."""
         self._forget(self._namespaces)
         self._watch.close()
-        os.close(self._mounts)
+        self._mounts.close()
 
     def _open(self, name: str | None) -> RouterNamespace:
         """The namespace that has this name now, which may be another than it was.
 
         Raises:
-            NamespaceError, NetlinkError: it is not there, or is the agent's own and that is not allowed.
+            OwnNamespace: it is the agent's own, by whatever name.
+            NamespaceError, NetlinkError, InvalidValue: it is not there, or cannot be entered.
         """
         fd = open_namespace(name)
         with ExitStack() as undo:
             undo.callback(os.close, fd)
             identity = namespace_id(fd)
             if identity == self._own and not self._allow_root_namespace:
-                raise NamespaceError(
+                raise OwnNamespace(
                     "the port is bound in the agent's own namespace; bind it to another, "
                     "or set [agent] allow_root_namespace"
                 )
@@ -160,9 +184,9 @@ def _unsuitable(covered: CoveredPort) -> str | None:
     if not covered.groups:
         return None
     if covered.port.kind is PortKind.VM:
-        return "ports of virtual machines are not enforced by the nftables dataplane"
+        return "ports of virtual machines are not enforced on this host"
     if covered.port.kind is PortKind.DISTRIBUTED_ROUTER:
-        return "interfaces of distributed routers are not enforced"
+        return "interfaces of distributed routers are not enforced on this host"
     if covered.port.binding is None:
         return "the port has no device: its binding names none"
     return None

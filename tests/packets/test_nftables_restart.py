@@ -1,0 +1,204 @@
+"""Agents that start, and namespaces, devices and rules that change behind the agent's back."""
+
+import re
+import select
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from packets.builders import ALLOW_ALL, Guard, both, new_id, policy
+from packets.enforcer import Enforcer
+from packets.nftables_router import enforcing, epoch, nft, ruleset, udp
+from portward.dataplane.nftables.driver import NftablesDataplane
+from portward.lab import Lab, Outcome
+from portward.model import Binding, CoveredPort, HostState, Port, PortKind, Report
+
+PASSED, SILENT = Outcome.PASSED, Outcome.SILENT
+GUARDS = {"blue": Guard(ingress=udp(5001)), "red": Guard(egress=ALLOW_ALL)}
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(["ip", *arguments], check=True)
+
+
+def outcomes(lab: Lab) -> list[Outcome]:
+    """Of a packet that the guards allow, and of one that they deny."""
+    return [lab.red.probe("udp", lab.blue.address(), port).outcome for port in (5001, 5002)]
+
+
+def comes_to(dataplane: NftablesDataplane, wanted: HostState, until: Callable[[Report], bool]) -> bool:
+    """As an agent does: apply whenever something watched changes. False: nothing that did made ``until`` true."""
+    poll = select.poll()
+    for watched in dataplane.watched():
+        poll.register(watched, select.POLLIN)
+    deadline = time.monotonic() + 3
+    while poll.poll(max(deadline - time.monotonic(), 0) * 1000):
+        if until(dataplane.apply(wanted)):
+            return True
+    return False
+
+
+def test_a_restart_takes_over_what_is_there_and_raises_the_epoch_once(lab: Lab, enforce: Enforcer) -> None:
+    enforce(**GUARDS)
+    enforce(**GUARDS, green=Guard())
+    enforce(**GUARDS)
+    before, rules = epoch(lab.router_netns), ruleset(lab.router_netns)
+    with enforcing(lab) as restarted:
+        restarted(**GUARDS)
+    assert epoch(lab.router_netns) == before + 1
+    assert sorted(_without_epoch(ruleset(lab.router_netns))) == sorted(_without_epoch(rules))
+
+
+def _without_epoch(text: str) -> list[str]:
+    return re.sub(r"epoch/\d+|0x[0-9a-f]{8}", "", text).splitlines()
+
+
+@pytest.mark.parametrize("push", ["client", "server"])
+def test_accepted_connections_outlive_a_restart_and_others_are_cut(lab: Lab, enforce: Enforcer, push: str) -> None:
+    enforce(blue=Guard(ingress=ALLOW_ALL))
+    kept, cut = (
+        [
+            lab.red.connect(protocol, lab.blue.address(version), port, push=push)
+            for protocol in ("tcp", "udp")
+            for version in (4, 6)
+        ]
+        for port in (5001, 5002)
+    )
+    enforce.dataplane.close()
+    with enforcing(lab) as restarted:
+        restarted(blue=Guard(ingress=policy(both("allow", "tcp", 5001), both("allow", "udp", 5001))))
+        assert [connection.exchange() for connection in kept] == [True] * 4
+        assert [connection.exchange(0.2) for connection in cut] == [False] * 4
+        assert [connection.retransmitted for connection in kept[:2]] == [0, 0]
+    for connection in (*kept, *cut):
+        connection.close()
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "flush ruleset",
+        "delete table inet portward",
+        "flush chain inet portward forward",
+        "insert rule inet portward forward accept",
+        "flush set inet portward {build}/covered",
+        "flush map inet portward {build}/ingress",
+        "insert rule inet portward {build}/ingress/{device} return",
+        "add table inet portward {{ flags dormant; }}",
+    ],
+)
+def test_damage_to_the_table_is_repaired_when_it_is_noticed(lab: Lab, enforce: Enforcer, damage: str) -> None:
+    wanted = enforce(**GUARDS)
+    assert outcomes(lab) == [PASSED, SILENT]
+    build = re.findall(r"map (v\d+)/", nft(lab.router_netns, "list table inet portward"))[0]
+    nft(lab.router_netns, damage.format(build=build, device=lab.port("blue").device))
+    assert outcomes(lab) == [PASSED, PASSED]
+    assert comes_to(enforce.dataplane, wanted, lambda _: outcomes(lab) == [PASSED, SILENT])
+
+
+def test_a_connection_of_before_a_flush_is_judged_by_its_rules_not_by_its_mark(lab: Lab, enforce: Enforcer) -> None:
+    """Its mark is the number that the new table begins with."""
+    enforce(blue=Guard(ingress=ALLOW_ALL))
+    assert epoch(lab.router_netns) == 1
+    with lab.red.connect("udp", lab.blue.address(), 5002) as cut:
+        nft(lab.router_netns, "flush ruleset")
+        enforce(**GUARDS)
+        assert epoch(lab.router_netns) == 1
+        assert not cut.exchange(0.2)
+
+
+def test_a_base_chain_of_another_shape_is_replaced(lab: Lab, enforce: Enforcer) -> None:
+    nft(lab.router_netns, "add table inet portward")
+    nft(lab.router_netns, "add chain inet portward forward { type filter hook input priority 5; policy accept; }")
+    enforce(**GUARDS)
+    assert outcomes(lab) == [PASSED, SILENT]
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    name = f"qrouter-{new_id()}"
+    yield name
+    subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+def bound(netns: str | None, device: str = "qr-1", *, kind: PortKind = PortKind.ROUTER) -> HostState:
+    port = Port(id=new_id(), kind=kind, binding=Binding(netns=netns, device=device))
+    return HostState(generation=1, ports=(CoveredPort(port=port, groups=(Guard().group(),)),))
+
+
+def test_namespaces_and_devices_are_enforced_as_they_come_and_come_back(namespace: str) -> None:
+    dataplane = NftablesDataplane()
+    wanted = bound(namespace)
+
+    def says(error: str | None) -> bool:
+        return comes_to(dataplane, wanted, lambda report: report.ports[0].error == error)
+
+    assert dataplane.apply(wanted).ports[0].error == f"namespace {namespace} does not exist"
+    for _ in range(2):
+        ip("netns", "add", namespace)
+        assert says(f"device qr-1 is not in namespace {namespace}")
+        assert '"qr-1" : jump' in nft(namespace, "list table inet portward"), "the device would come up unfiltered"
+        ip("-n", namespace, "link", "add", "qr-1", "type", "veth", "peer", "name", "p0")
+        assert says(None)
+        ip("-n", namespace, "link", "del", "qr-1")
+        assert says(f"device qr-1 is not in namespace {namespace}")
+        ip("netns", "del", namespace)
+        assert says(f"namespace {namespace} does not exist")
+    dataplane.close()
+
+
+def test_a_namespace_that_was_replaced_between_two_looks_is_a_new_one(namespace: str) -> None:
+    dataplane = NftablesDataplane()
+    for _ in range(3):
+        ip("netns", "add", namespace)
+        dataplane.apply(bound(namespace))
+        assert "qr-1" in nft(namespace, "list table inet portward")
+        ip("netns", "del", namespace)
+    dataplane.close()
+
+
+def test_a_namespace_that_fails_leaves_the_others_enforced(lab: Lab, enforce: Enforcer) -> None:
+    wanted = enforce(**GUARDS)
+    missing = bound("pw-missing").ports
+    report = enforce.dataplane.apply(HostState(generation=9, ports=(*missing, *wanted.ports), policies=wanted.policies))
+    assert [port.error for port in report.ports] == ["namespace pw-missing does not exist", None, None]
+    assert outcomes(lab) == [PASSED, SILENT]
+
+
+def test_two_ports_that_claim_one_device_are_both_told_and_nothing_passes(lab: Lab, enforce: Enforcer) -> None:
+    wanted = enforce(blue=Guard(ingress=ALLOW_ALL, egress=ALLOW_ALL))
+    twin = bound(lab.router_netns, lab.port("blue").device).ports
+    report = enforce.dataplane.apply(HostState(generation=9, ports=(*wanted.ports, *twin), policies=wanted.policies))
+    assert [port.error is not None and "2 ports are bound to device" in port.error for port in report.ports] == [
+        True
+    ] * 2
+    assert outcomes(lab) == [SILENT, SILENT]
+
+
+def test_the_agents_own_namespace_is_refused_by_any_name(tmp_path: Path) -> None:
+    own = Path(f"/run/netns/pw-{tmp_path.name[-8:]}")
+    own.touch()
+    subprocess.run(["mount", "--bind", "/proc/self/ns/net", own], check=True)
+    try:
+        dataplane = NftablesDataplane()
+        for name in (None, own.name):
+            (port,) = dataplane.apply(bound(name)).ports
+            assert port.error is not None
+            assert "allow_root_namespace" in port.error
+        assert dataplane.cleanup() == ()
+        dataplane.close()
+    finally:
+        subprocess.run(["umount", own], check=True)
+        own.unlink()
+
+
+@pytest.mark.parametrize("kind", [PortKind.VM, PortKind.DISTRIBUTED_ROUTER])
+def test_a_port_that_is_none_of_this_driver_says_so(kind: PortKind) -> None:
+    dataplane = NftablesDataplane()
+    (port,) = dataplane.apply(bound("pw-missing", kind=kind)).ports
+    assert port.error is not None
+    assert "not enforced" in port.error
+    dataplane.close()
