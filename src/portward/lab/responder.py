@@ -1,6 +1,7 @@
 """A process of its own: answers on every TCP and UDP port of every host of a lab; arguments are their namespaces.
 
-TCP is echoed until the other side closes; a UDP datagram is sent back once. The hosts' namespaces hand over what
+TCP is echoed until the other side closes. A UDP datagram is sent back with ``ECHO`` before it; one that begins so is
+not answered, or two hosts could send each other one forged datagram for ever. The hosts' namespaces hand over what
 no other socket wants (``tproxy``, see ``build``), so one socket a protocol is enough, and a program that a user starts
 on a port of a host gets its packets as anywhere else. UDP is answered by a raw socket: a bound one would take
 packets meant for others.
@@ -22,6 +23,7 @@ PORT = 4
 #: linux/in.h and linux/in6.h; the socket module lacks them.
 _IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75
 _IP_RECVORIGDSTADDR, _IPV6_RECVORIGDSTADDR = 20, 74
+ECHO = b"echo:"
 _BUFFER = 4 * 1024 * 1024
 
 
@@ -82,6 +84,8 @@ def _answer(datagram: socket.socket, raw: socket.socket) -> None:
     with contextlib.suppress(OSError):
         while True:
             payload, ancillary, _, peer = datagram.recvmsg(65535, 256)
+            if payload.startswith(ECHO):
+                continue
             address, port = _original_destination(ancillary)
             answer = Datagram(
                 source=address,
@@ -89,7 +93,7 @@ def _answer(datagram: socket.socket, raw: socket.socket) -> None:
                 protocol=UDP,
                 source_port=port,
                 destination_port=peer[1],
-                payload=payload,
+                payload=ECHO + payload,
             )
             raw.sendto(answer.to_bytes(), (peer[0], 0))
 
