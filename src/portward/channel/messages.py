@@ -5,12 +5,14 @@ refused here: meaning. These are values of the model in envelopes; when to send 
 ``channel.client`` and of the server's listener.
 """
 
+import hashlib
+from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
 from typing import Any, TypeVar
 
 import msgspec
 
-from portward.model import Address, CoveredPort, Policy, PortReport, PortwardError, Prefix
+from portward.model import Address, CoveredPort, PortReport, PortwardError, Prefix
 
 #: Raised when a message changes in a way that the other side must know of.
 MESSAGE_VERSION = 1
@@ -26,7 +28,7 @@ class MalformedMessage(PortwardError):
 class StateRequest(msgspec.Struct, frozen=True, kw_only=True):
     """ "My host's state after ``generation``, please." The server answers when there is news, or after ``wait``.
 
-    ``policies`` maps each policy the agent holds to its version; ``digest`` is that of the index it holds.
+    ``policies`` maps each policy the agent holds to its version; ``digest`` is that of the state it holds.
     An agent that holds nothing sends generation 0, no digest, no policies.
     """
 
@@ -47,15 +49,16 @@ class Index(msgspec.Struct, frozen=True, kw_only=True):
 class StateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     """The host's state at ``generation``: what is not in the index is gone.
 
-    ``index`` is ``None`` when its digest is the one that the agent sent. ``bodies`` are the policies of the
-    index that the agent does not hold in that version.
+    ``index`` is an encoded ``Index``, or null when ``digest`` is the one that the agent sent. ``bodies`` are the
+    encoded policies of the index that the agent does not hold in that version. Both stay bytes here, so that the
+    server encodes a policy once for all hosts, and ``digest`` (``digest_of``) is of what was sent.
     """
 
     version: int = MESSAGE_VERSION
     generation: int
     digest: str
-    index: Index | None = None
-    bodies: tuple[Policy, ...] = ()
+    index: msgspec.Raw = msgspec.Raw(b"null")
+    bodies: tuple[msgspec.Raw, ...] = ()
 
 
 class ReportMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -64,6 +67,23 @@ class ReportMessage(msgspec.Struct, frozen=True, kw_only=True):
     version: int = MESSAGE_VERSION
     generation: int
     ports: tuple[PortReport, ...] = ()
+
+
+def hash_body(body: bytes) -> bytes:
+    """What an encoded policy counts for in ``digest_of``."""
+    return hashlib.sha256(body).digest()
+
+
+def digest_of(index: bytes, body_hashes: Mapping[str, bytes]) -> str:
+    """The digest of a whole state: its encoded index, and ``hash_body`` of each of its policies by their ids.
+
+    The bodies are in it because a version alone does not tell two policies apart: a database that lost its last
+    commits, or was restored from a backup, gives the same numbers out again.
+    """
+    state = hashlib.sha256(index)
+    for policy_id in sorted(body_hashes):
+        state.update(body_hashes[policy_id])
+    return state.hexdigest()
 
 
 def _encode_address(value: Any) -> str:

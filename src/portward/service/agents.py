@@ -69,14 +69,24 @@ def add_host(session: Session, name: str, now: datetime) -> str:
         InvalidHostName: not 1 to 255 of ``A-Z a-z 0-9 _ . : -``, beginning with a letter or digit.
         HostExists: it has a token; revoke that first.
     """
+    host = session.get(tables.Host, name)
+    if host is not None and host.revoked_at is None:
+        raise HostExists(f"host {name} has a token; to replace it, first run `portward host revoke {name}`")
+    return renew_token(session, name, now)
+
+
+def renew_token(session: Session, name: str, now: datetime) -> str:
+    """A new token for host ``name``, registered if need be; the one it had is worthless from now on.
+
+    Raises:
+        InvalidHostName: as for ``add_host``.
+    """
     if not _NAME.fullmatch(name):
         raise InvalidHostName(f"{name[:64]!r} is no host name: give 1 to 255 of A-Z a-z 0-9 _ . : -")
     token = secrets.token_urlsafe(32)
     host = session.get(tables.Host, name)
     if host is None:
         session.add(tables.Host(name=name, token_hash=_hash(token), created_at=now, realised_generation=0))
-    elif host.revoked_at is None:
-        raise HostExists(f"host {name} has a token; to replace it, first run `portward host revoke {name}`")
     else:
         host.token_hash, host.created_at, host.revoked_at = _hash(token), now, None
     session.flush()

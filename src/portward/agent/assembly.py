@@ -1,0 +1,69 @@
+"""The agent's commands: its parts made from the settings, and run, or cleaned up after."""
+
+import signal
+
+import structlog
+
+from portward.agent.drivers import Drivers
+from portward.agent.enforcer import Enforcer
+from portward.agent.loop import Agent
+from portward.agent.state_file import StateFile
+from portward.channel.client import Client
+from portward.config import Settings
+from portward.dataplane.nftables.driver import NftablesDataplane
+from portward.model import PortKind
+
+_log = structlog.get_logger(__name__)
+
+
+def run(settings: Settings) -> None:
+    """Run the agent of this host until SIGTERM or SIGINT; neither removes anything. Call it in the main thread.
+
+    Raises:
+        AgentRunning: one with the same ``state_dir`` runs already.
+        StateFileError: ``state_dir`` cannot be used.
+    """
+    state_file = StateFile(settings.agent.state_dir)
+    with state_file.held():
+        drivers = _drivers(settings)
+        client = Client(settings.agent.api, settings.agent.token)
+        agent = Agent(Enforcer(drivers, state_file), client)
+        for number in (signal.SIGTERM, signal.SIGINT):
+            signal.signal(number, lambda *_: agent.stop())
+        _log.info("agent_started", host=settings.agent.host, api=settings.agent.api)
+        try:
+            agent.run()
+        finally:
+            drivers.close()
+            client.close()
+        _log.info("agent_stopped", consequence="what is enforced stays enforced")
+
+
+def cleanup(settings: Settings) -> tuple[str, ...]:
+    """Remove all that an agent put on this host, and the state on disk; says what is unfiltered from now on.
+
+    Raises:
+        AgentRunning: an agent runs; it would enforce all of it again.
+        StateFileError: ``state_dir`` cannot be used.
+    """
+    state_file = StateFile(settings.agent.state_dir)
+    with state_file.held():
+        drivers = _drivers(settings)
+        try:
+            opened = drivers.cleanup()
+            state_file.remove()
+        finally:
+            drivers.close()
+    return opened
+
+
+def _drivers(settings: Settings) -> Drivers:
+    return Drivers(
+        {
+            PortKind.ROUTER: NftablesDataplane(
+                ct_mark_mask=settings.nftables.ct_mark_mask,
+                reverse_path=settings.nftables.reverse_path,
+                allow_root_namespace=settings.agent.allow_root_namespace,
+            )
+        }
+    )

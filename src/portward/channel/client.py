@@ -1,0 +1,167 @@
+"""The agent's side of the channel: it holds the newest state that the server sent, and asks for what is newer.
+
+A client begins with nothing and so gets everything first; from then on only what changed crosses the wire. What it
+cannot put together to the very state that the server described, it forgets and asks for anew: half a state is never
+handed on. It refuses to wait and to try again by itself: each call is one request, and an error says what happened;
+when to call again is the caller's decision.
+"""
+
+import re
+
+import httpx2
+import msgspec
+
+from portward.channel.messages import (
+    MESSAGE_VERSION,
+    REPORT_PATH,
+    STATE_PATH,
+    Index,
+    MalformedMessage,
+    ReportMessage,
+    StateAnswer,
+    StateRequest,
+    decode,
+    digest_of,
+    encode,
+    hash_body,
+)
+from portward.model import HostState, InvalidValue, Policy, PortwardError, Report
+
+#: Seconds that the server may hold a request when nothing changed.
+WAIT = 30.0
+_TIMEOUT = 10.0  # seconds for each step of a request that is not a wait for news
+_TOKEN = re.compile(r"[!-~]+")  # anything else would come back in the text of an error
+
+
+class ChannelError(PortwardError):
+    """A request to the server did not lead to an answer that counts."""
+
+
+class Unreachable(ChannelError):
+    """The server cannot be reached, or cannot answer now. Try again."""
+
+
+class Refused(ChannelError):
+    """The server does not serve this token, or not with this request. Trying again will not help by itself."""
+
+
+class Unusable(ChannelError):
+    """The server's answer makes no state that may be enforced. The next request asks for everything."""
+
+
+class Client:
+    """The channel of one host to the server at ``api``. ``poll`` and ``report`` may run in two threads.
+
+    Args:
+        api: base URL of the agents' listener.
+        token: the host's, as ``portward host add`` printed it.
+        transport: for tests; the network otherwise. Proxies of the environment are not used: they would see the token.
+    """
+
+    def __init__(self, api: str, token: str, *, transport: httpx2.BaseTransport | None = None) -> None:
+        self._http = httpx2.Client(base_url=api, timeout=_TIMEOUT, trust_env=False, transport=transport)
+        self._token = token.strip()
+        self._api = api
+        self._forget()
+
+    def poll(self, *, wait: float = WAIT) -> HostState | None:
+        """The host's state, whole, when it changed; ``None`` when nothing did for ``wait`` seconds (0 to 60).
+
+        A state whose generation alone is new is returned as well: the server waits for a report about it.
+
+        Raises:
+            Unreachable, Refused: the server did not answer; what is held stays held.
+            Unusable: what it answered is not used, and what was held is forgotten.
+        """
+        request = StateRequest(
+            generation=self._generation,
+            digest=self._digest,
+            policies={policy.id: policy.version for policy in self._bodies.values()},
+            wait=wait,
+        )
+        content = self._post(STATE_PATH, request, timeout=wait + _TIMEOUT)
+        try:
+            return self._take(decode(content, StateAnswer))
+        except (MalformedMessage, InvalidValue) as error:
+            self._forget()
+            raise Unusable(
+                f"{self._api} sent a state that cannot be used, and is asked for all of it: {error}"
+            ) from error
+
+    def report(self, report: Report) -> None:
+        """Tell the server what became of a state.
+
+        Raises:
+            Unreachable, Refused: the server did not take it.
+        """
+        self._post(REPORT_PATH, ReportMessage(generation=report.generation, ports=report.ports), timeout=_TIMEOUT)
+
+    def close(self) -> None:
+        """Let go of the connections."""
+        self._http.close()
+
+    def _post(self, path: str, message: msgspec.Struct, *, timeout: float) -> bytes:
+        if not _TOKEN.fullmatch(self._token):
+            raise Refused("[agent] token is empty or no token; put in what `portward host add NAME` prints")
+        headers = {"Authorization": f"Bearer {self._token}", "Content-Type": "application/json"}
+        try:
+            response = self._http.post(
+                path, content=encode(message), headers=headers, timeout=httpx2.Timeout(_TIMEOUT, read=timeout)
+            )
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+            reason = str(error) or type(error).__name__
+            raise Unreachable(f"{self._api} cannot be reached: {reason}; see [agent] api") from error
+        if response.status_code == 200:
+            return response.content
+        said = response.text[:200]
+        if response.status_code == 401:
+            raise Refused(
+                f"{self._api} refuses the token, which is unknown or revoked; "
+                "put the one that `portward host add NAME` prints into [agent] token"
+            )
+        if 400 <= response.status_code < 500:
+            raise Refused(f"{self._api} refuses {path} with {response.status_code}: {said}")
+        raise Unreachable(f"{self._api} cannot answer {path} now, {response.status_code}: {said}")
+
+    def _forget(self) -> None:
+        self._generation = 0
+        self._digest = ""
+        self._index = Index()
+        self._bodies: dict[str, Policy] = {}
+        self._hashes: dict[str, bytes] = {}
+
+    def _take(self, answer: StateAnswer) -> HostState | None:
+        """Hold what the answer describes, which must be the whole of it."""
+        if answer.version != MESSAGE_VERSION:
+            raise MalformedMessage(
+                f"its messages are version {answer.version}, not {MESSAGE_VERSION}: update the agent"
+            )
+        encoded_index = bytes(answer.index)
+        if encoded_index == b"null":
+            return self._take_generation(answer)
+        index = decode(encoded_index, Index)
+        bodies, hashes = dict(self._bodies), dict(self._hashes)
+        for encoded in answer.bodies:
+            policy = decode(bytes(encoded), Policy)
+            bodies[policy.id], hashes[policy.id] = policy, hash_body(bytes(encoded))
+        lacking = [
+            id_ for id_, version in index.policies.items() if id_ not in bodies or bodies[id_].version != version
+        ]
+        if lacking:
+            raise MalformedMessage(f"policies {', '.join(lacking[:3])} are named and not there")
+        bodies = {policy_id: bodies[policy_id] for policy_id in index.policies}
+        hashes = {policy_id: hashes[policy_id] for policy_id in index.policies}
+        if digest_of(encoded_index, hashes) != answer.digest:
+            raise MalformedMessage("it is not what its digest says")
+        state = HostState(generation=answer.generation, ports=index.ports, policies=tuple(bodies.values()))
+        self._generation, self._digest = answer.generation, answer.digest
+        self._index, self._bodies, self._hashes = index, bodies, hashes
+        return state
+
+    def _take_generation(self, answer: StateAnswer) -> HostState | None:
+        if answer.digest != self._digest:
+            raise MalformedMessage("it has no index, and its digest is not that of the state held here")
+        if answer.generation == self._generation:
+            return None
+        self._generation = answer.generation
+        return HostState(generation=answer.generation, ports=self._index.ports, policies=tuple(self._bodies.values()))
