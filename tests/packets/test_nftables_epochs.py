@@ -1,11 +1,15 @@
 """Epochs that come round: 15 of them, so that a few changes are enough."""
 
+import subprocess
+
 import pytest
 
-from packets.builders import ALLOW_ALL, Guard, both, edited
+from packets.builders import ALLOW_ALL, Guard, both, edited, policy
+from packets.enforcer import Enforcer
 from packets.nftables_router import enforcing, epoch, marks, udp
 from portward.dataplane.nftables.namespace import Step
-from portward.lab import Lab
+from portward.lab import Datagram, Lab, Outcome
+from portward.model import ICMP, UDP
 
 MASK = 0xF
 
@@ -48,3 +52,62 @@ def test_marks_are_cleared_twice_a_round_and_not_otherwise(lab: Lab) -> None:
             enforce(blue=Guard(ingress=udp(5001 + changes)))
         assert epoch(lab.router_netns) == MASK
     assert [number for number, step in steps if step is Step.MARKS_CLEARED] == [0, 7, 15, 22]
+
+
+def test_a_connection_that_another_announces_is_judged_by_its_own_rules(lab: Lab, enforce: Enforcer) -> None:
+    """As helpers do: the kernel gives it the mark of the one that announced it, which is accepted."""
+    announce = """
+    table inet helper {
+        ct expectation announced { protocol udp; dport 9876; timeout 2m; size 12; l3proto ip; }
+        chain forward {
+            type filter hook forward priority -10; policy accept;
+            udp dport 5001 ct expectation set "announced"
+        }
+    }
+    """
+    subprocess.run(["ip", "netns", "exec", lab.router_netns, "nft", "-f", "-"], input=announce, text=True, check=True)
+    enforce(red=Guard(ingress=udp(5555), egress=ALLOW_ALL))
+    with lab.red.connect("udp", lab.blue.address(), 5001) as announcing:
+        assert announcing.exchange()
+        assert lab.blue.probe("udp", lab.red.address(), 9876).outcome is Outcome.SILENT
+        enforce(red=Guard(ingress=udp(9876), egress=ALLOW_ALL))
+        assert announcing.exchange()
+        assert lab.blue.probe("udp", lab.red.address(), 9876).outcome is Outcome.PASSED
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_an_icmp_error_follows_its_connection_without_a_rule_for_icmp(
+    lab: Lab, enforce: Enforcer, version: int
+) -> None:
+    lab.blue.close_port("udp", 5001)
+    enforce(blue=Guard(ingress=udp(5001)))
+    probe = lab.red.probe("udp", lab.blue.address(version), 5001)
+    assert (probe.outcome, probe.reporter) == (Outcome.UNREACHABLE, lab.blue.address(version))
+
+
+def test_an_icmp_error_revives_no_connection(lab: Lab, enforce: Enforcer) -> None:
+    """All ICMP is allowed, so judged by rules it would pass, and write the mark of the connection that it quotes."""
+    ping = policy(both("allow", "icmp"))
+    enforce(blue=Guard(ingress=ALLOW_ALL, egress=ping))
+    with lab.red.connect("udp", lab.blue.address(), 5002, source_port=40002) as cut:
+        accepted = epoch(lab.router_netns)
+        lab.blue.close_port("udp", 5002)
+        enforce(blue=Guard(ingress=ping, egress=ping))
+        quoted = Datagram(
+            source=lab.red.address(),
+            destination=lab.blue.address(),
+            protocol=UDP,
+            source_port=40002,
+            destination_port=5002,
+            payload=b"",
+        ).to_bytes()
+        error = Datagram(
+            source=lab.blue.address(),
+            destination=lab.red.address(),
+            protocol=ICMP,
+            icmp=(3, 3, bytes(4)),
+            payload=quoted,
+        )
+        lab.blue.forge(error)
+        assert marks(lab.router_netns)[5002] == {accepted}
+        assert not cut.exchange(0.2)

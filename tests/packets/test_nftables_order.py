@@ -4,7 +4,7 @@ from packets.builders import ALLOW_ALL, Guard, both, edited, policy
 from packets.enforcer import Enforcer
 from packets.nftables_router import enforcing, generation_id, marks, nft, ruleset, udp
 from portward.dataplane.nftables.namespace import Step
-from portward.lab import Lab, Outcome
+from portward.lab import Lab, Outcome, probe_all
 
 PASSED, SILENT = Outcome.PASSED, Outcome.SILENT
 
@@ -104,3 +104,12 @@ def test_no_packet_is_lost_or_leaked_by_any_kind_of_change(lab: Lab, enforce: En
     assert all(count.sent > 1000 for count in counts)
     for flow, count in zip(flows, counts, strict=True):
         assert count.received == (count.sent if flow.port in (5001, 5002) else 0), flow
+
+
+def test_rejects_above_100_a_second_and_port_are_silence(lab: Lab, enforce: Enforcer) -> None:
+    enforce(blue=Guard(ingress=policy(both("reject"))), green=Guard(ingress=policy(both("reject"))))
+    requests = [lab.red.request("tcp", lab.blue.address(), 1000 + number) for number in range(300)]
+    outcomes = [probe.outcome for probe in probe_all(requests, 0.2)]
+    assert 100 <= outcomes.count(Outcome.RESET) <= 160
+    assert outcomes.count(Outcome.RESET) + outcomes.count(SILENT) == 300
+    assert lab.red.probe("tcp", lab.green.address(), 1000).outcome is Outcome.RESET, "another port has its own measure"

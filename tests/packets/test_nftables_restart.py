@@ -172,9 +172,9 @@ def test_two_ports_that_claim_one_device_are_both_told_and_nothing_passes(lab: L
     wanted = enforce(blue=Guard(ingress=ALLOW_ALL, egress=ALLOW_ALL))
     twin = bound(lab.router_netns, lab.port("blue").device).ports
     report = enforce.dataplane.apply(HostState(generation=9, ports=(*wanted.ports, *twin), policies=wanted.policies))
-    assert [port.error is not None and "2 ports are bound to device" in port.error for port in report.ports] == [
-        True
-    ] * 2
+    assert [
+        port.error is not None and "2 ports are bound to the same device" in port.error for port in report.ports
+    ] == [True] * 2
     assert outcomes(lab) == [SILENT, SILENT]
 
 

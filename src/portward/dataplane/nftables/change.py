@@ -47,7 +47,7 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
         chains = self._epoch_chains(serial, serial, epoch)
         for key, parts in wanted.lists.items():
             chains += ruleset.version_chains(serial, serial, key, parts)
-            chains.append((ruleset.list_chain(serial, key), [f"goto {ruleset.version_chain(serial, key)}"]))
+            chains += ruleset.list_chains(serial, serial, key, parts)
         for device, lists in wanted.devices.items():
             chains += [(title, [rule]) for title, rule in _device_rules(serial, device, lists)]
         return Change(
@@ -77,7 +77,7 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
         for key in written:
             chains += ruleset.version_chains(build, serial, key, wanted.lists[key])
             if key not in old.lists:
-                chains.append((ruleset.list_chain(build, key), [f"goto {ruleset.version_chain(serial, key)}"]))
+                chains += ruleset.list_chains(build, serial, key, wanted.lists[key])
         # An empty chain returns to the dispatch: until the switch, a new device is as uncovered as it was.
         chains += [(ruleset.device_chain(build, direction, device), []) for device in added for direction in Direction]
 

@@ -22,7 +22,17 @@ from portward.dataplane.netns import (
 from portward.dataplane.nftables.change import Planner
 from portward.dataplane.nftables.epochs import Epochs
 from portward.dataplane.nftables.namespace import RouterNamespace, Step
-from portward.dataplane.nftables.ruleset import DeviceLists, ListKey, Part, ReversePath, Wanted, deny_all, rule_list
+from portward.dataplane.nftables.ruleset import (
+    DeviceLists,
+    ListKey,
+    Part,
+    ReversePath,
+    RuleList,
+    Wanted,
+    deny_all,
+    rule_list,
+)
+from portward.dataplane.protocol import DataplaneError
 from portward.model import (
     CoveredPort,
     Direction,
@@ -40,6 +50,10 @@ _log = structlog.get_logger(__name__)
 
 class OwnNamespace(NamespaceError):
     """A port is bound in the namespace that the agent runs in, and that is not allowed."""
+
+
+class DeviceConflict(DataplaneError):
+    """Ports claim the same device: nobody can say which of them is right."""
 
 
 class NftablesDataplane:
@@ -201,31 +215,34 @@ def _enforce(
     for port in ports:
         if port.port.binding is not None:
             claims.setdefault(port.port.binding.device, []).append(port)
-    errors: dict[str, str | None] = {}
-    try:
-        namespace.apply(_wanted(claims, policies))
-        missing = claims.keys() - namespace.links()
-    except (PortwardError, OSError) as error:
-        return dict.fromkeys((port.port.id for port in ports), str(error))
-    for device, claimants in claims.items():
-        if len(claimants) > 1:
-            wrong: str | None = (
-                f"{len(claimants)} ports are bound to device {device} in {where}; all its traffic is denied"
-            )
-        else:
-            wrong = f"device {device} is not in {where}" if device in missing else None
-        errors.update(dict.fromkeys((port.port.id for port in claimants), wrong))
-    return errors
-
-
-def _wanted(claims: dict[str, list[CoveredPort]], policies: dict[str, Policy]) -> Wanted:
+    wrong: dict[str, str] = {}
     devices: dict[str, DeviceLists] = {}
     lists: dict[ListKey, tuple[Part, ...]] = {}
     for device, claimants in claims.items():
-        egress, ingress = (
-            rule_list(claimants[0], direction, policies) if len(claimants) == 1 else deny_all()
-            for direction in (Direction.EGRESS, Direction.INGRESS)
-        )
+        try:
+            egress, ingress = _lists_of(claimants, policies)
+        except (DeviceConflict, InvalidValue) as error:
+            wrong[device] = f"{error}; all traffic of device {device} in {where} is denied"
+            egress = ingress = deny_all()
         devices[device] = DeviceLists(egress.key, ingress.key)
         lists |= {egress.key: egress.parts, ingress.key: ingress.parts}
-    return Wanted(devices, lists)
+    try:
+        namespace.apply(Wanted(devices, lists))
+        for device in claims.keys() - namespace.links() - wrong.keys():
+            wrong[device] = f"device {device} is not in {where}"
+    except (PortwardError, OSError) as error:
+        wrong = dict.fromkeys(claims, str(error))
+    return {port.port.id: wrong.get(device) for device, claimants in claims.items() for port in claimants}
+
+
+def _lists_of(claimants: list[CoveredPort], policies: dict[str, Policy]) -> tuple[RuleList, RuleList]:
+    """By which lists a device is decided, egress and ingress.
+
+    Raises:
+        DeviceConflict: several ports claim it.
+        InvalidValue: its port cannot be enforced as asked.
+    """
+    if len(claimants) > 1:
+        raise DeviceConflict(f"{len(claimants)} ports are bound to the same device")
+    egress, ingress = (rule_list(claimants[0], way, policies) for way in (Direction.EGRESS, Direction.INGRESS))
+    return egress, ingress

@@ -51,7 +51,8 @@ class _Found(msgspec.Struct, frozen=True, kw_only=True):
 
     serial: int  # the highest in use
     epoch: int | None  # in force, when it is certain and of our mask
-    marks: frozenset[int]  # which any chain there might write into a connection's mark
+    last_epoch: int  # the highest of our mask, in force or not; 0: none
+    marks: frozenset[int]  # which any chain there might write into our bits of a connection's mark
     objects: tuple[tuple[str, str], ...]  # (kind, name), the base chain aside
 
 
@@ -162,8 +163,9 @@ class RouterNamespace:
             self._clear_marks_before(epoch)
         else:
             # Any mark may be of an earlier life: none may survive. Old chains may yet write theirs: not ours then.
-            epochs = range(1, self._epochs.last + 1)
-            epoch = next(epoch for epoch in epochs if self._epochs.mark(epoch) not in found.marks)
+            epoch = self._epochs.after(found.last_epoch)
+            while self._epochs.mark(epoch) in found.marks:
+                epoch = self._epochs.after(epoch)
             self._clear_marks(conntrack.ALL)
         change = self._planner.build(wanted, serial=found.serial + 1, epoch=epoch, leftovers=found.objects)
         return self._carry_out(nft, change)
@@ -201,17 +203,24 @@ class RouterNamespace:
             rules = [item["rule"]["expr"] for item in nft.objects(f"list chain {TABLE} {BASE_CHAIN}") if "rule" in item]
             if len(rules) == 1 and len(rules[0]) == 1:
                 in_force = rules[0][0].get("goto", {}).get("target")
-        marks, epoch = set(), None
+        marks, epoch, last_epoch = set(), None, 0
         for _, title in objects:
             match = _EPOCH.fullmatch(title)
             if match:
                 number, mask = int(match[2]), int(match[3], 16)
                 known = Epochs(mask)
                 marks.add(known.mark(number) & self._epochs.mask)
-                if title == in_force and known == self._epochs and 1 <= number <= known.last:
-                    epoch = number
+                if known == self._epochs and 1 <= number <= known.last:
+                    last_epoch = max(last_epoch, number)
+                    epoch = number if title == in_force else epoch
         serials = [int(match[1]) for _, title in objects if (match := _SERIAL.match(title))]
-        return _Found(serial=max(serials, default=0), epoch=epoch, marks=frozenset(marks), objects=tuple(objects))
+        return _Found(
+            serial=max(serials, default=0),
+            epoch=epoch,
+            last_epoch=last_epoch,
+            marks=frozenset(marks),
+            objects=tuple(objects),
+        )
 
     def _clear_marks_before(self, epoch: int) -> None:
         which = self._epochs.to_clear(epoch)

@@ -23,6 +23,7 @@ from portward.model import (
     Rule,
     Stratum,
     check_device_name,
+    check_id,
 )
 
 TABLE = "inet portward"
@@ -32,18 +33,24 @@ BASE_HOOK = "type filter hook forward priority filter; policy accept;"
 #: Answers to rejected packets a second and port; above it, silence (design, 2.7).
 REJECTS_A_SECOND = 100
 
+_COMMENT = 120  # bytes; nft takes 128
+
 ReversePath = Literal["strict", "loose", "off"]
 
 
 class Part(NamedTuple):
-    """What one group puts into the list of a port and direction: its enabled rules, or ``closed``: deny all."""
+    """What one group puts into a list: the enabled rules of its policy, or, when ``closed``, that all is denied."""
 
     stratum: Stratum
+    policy_id: str | None = None
     rules: tuple[Rule, ...] = ()
     closed: bool = False
 
+    def __str__(self) -> str:
+        return f"{self.stratum} {'closed' if self.closed else self.policy_id or 'empty'}"
 
-#: The identity of a rule list, a digest of what decides its content: groups' strata and states, policies' ids.
+
+#: The identity of a rule list, a digest of what its content comes from: strata and states of groups, ids of policies.
 ListKey = str
 
 
@@ -69,9 +76,14 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 def rule_list(covered: CoveredPort, direction: Direction, policies: Mapping[str, Policy]) -> RuleList:
-    """The list that decides for packets in ``direction`` at the port (design, 2.3 and 2.4)."""
-    identity, parts = [], []
-    for group in covered.groups:
+    """The list that decides for packets in ``direction`` at the port (design, 2.3 and 2.4).
+
+    Raises:
+        InvalidValue: the id of a policy is no UUID.
+    """
+    parts = []
+    strata = list(Stratum)
+    for group in sorted(covered.groups, key=lambda group: (strata.index(group.stratum), group.position)):
         policy_id = group.policy_id(direction)
         if not group.admin_state_up:
             if group.stratum is not Stratum.TENANT:
@@ -79,20 +91,19 @@ def rule_list(covered: CoveredPort, direction: Direction, policies: Mapping[str,
             policy_id = None
         elif policy_id is None and group.stratum is not Stratum.TENANT:
             continue
-        rules = policies[policy_id].rules if policy_id else ()
-        closed = not group.admin_state_up
-        identity.append(f"{group.stratum} {closed} {policy_id!r}")
-        parts.append(Part(group.stratum, tuple(rule for rule in rules if rule.enabled), closed))
-    return RuleList(_digest(identity), tuple(parts))
+        rules = policies[check_id(policy_id)].rules if policy_id is not None else ()
+        enabled = tuple(rule for rule in rules if rule.enabled)
+        parts.append(Part(group.stratum, policy_id, enabled, closed=not group.admin_state_up))
+    return _rule_list(*parts)
 
 
 def deny_all() -> RuleList:
     """The list of a device that two ports claim: nobody can say which of them is right, so nothing passes."""
-    return RuleList(_digest(["conflict"]), (Part(Stratum.TENANT, closed=True),))
+    return _rule_list(Part(Stratum.TENANT, closed=True))
 
 
-def _digest(parts: Iterable[str]) -> ListKey:
-    return hashlib.sha256("\n".join(parts).encode()).hexdigest()[:16]
+def _rule_list(*parts: Part) -> RuleList:
+    return RuleList(hashlib.sha256(", ".join(map(str, parts)).encode()).hexdigest()[:16], parts)
 
 
 # Names. Each begins with the serial number of the change that made the object, so none is ever used twice.
@@ -157,11 +168,14 @@ def epoch_chains(build: int, serial: int, epoch: int, epochs: Epochs, reverse_pa
     egress, ingress = (name(build, direction) for direction in (Direction.EGRESS, Direction.INGRESS))
     accept = [f"ct mark set ct mark and {epochs.others:#x} or {epochs.mark(epoch):#x}", "accept"]
     check = {"strict": ["fib saddr . iif oif missing drop"], "loose": ["fib saddr oif missing drop"], "off": []}
+    accepted = f"ct mark and {epochs.mask:#x} == {epochs.mark(epoch):#x}"
+    icmp_error = "ct state related meta l4proto { icmp, ipv6-icmp }"
     decide = [
         *check[reverse_path],
-        f"ct mark and {epochs.mask:#x} == {epochs.mark(epoch):#x} accept",
+        f"ct state established,new {accepted} accept",
+        f"{icmp_error} {accepted} accept",
         "ct state invalid drop",
-        "ct state related meta l4proto { icmp, ipv6-icmp } drop",
+        f"{icmp_error} drop",
         f"ct direction reply goto {entry}/reply",
         f"iifname vmap @{egress}",
         f"oifname vmap @{ingress}",
@@ -172,6 +186,12 @@ def epoch_chains(build: int, serial: int, epoch: int, epochs: Epochs, reverse_pa
         (f"{entry}/decide", decide),
         (entry, [f"iifname @{covered} goto {entry}/decide", f"oifname @{covered} goto {entry}/decide", "accept"]),
     ]
+
+
+def list_chains(build: int, serial: int, key: ListKey, parts: tuple[Part, ...]) -> list[Chain]:
+    """The permanent chain of a list, in force at the version of change ``serial``; it says what the list is of."""
+    comment = ", ".join(map(str, parts))[:_COMMENT]
+    return [(list_chain(build, key), [f'comment "{comment}"', f"goto {version_chain(serial, key)}"])]
 
 
 def version_chains(build: int, serial: int, key: ListKey, parts: tuple[Part, ...]) -> list[Chain]:
