@@ -119,8 +119,8 @@ class StateFile:
 
     def remove(self) -> None:
         """Forget what was saved."""
-        self._path.with_suffix(".new").unlink(missing_ok=True)
         self._path.unlink(missing_ok=True)
+        self._path.with_suffix(".new").unlink(missing_ok=True)
         self._sync_directory()
 
     def _sync_directory(self) -> None:
