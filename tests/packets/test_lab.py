@@ -213,7 +213,7 @@ def test_a_lab_whose_creator_was_killed_works_on_and_is_taken_down_by_another_pr
         assert lab.red.probe("udp", lab.blue.address(), 53).outcome is Outcome.PASSED
         (process,) = lab.state.processes
         down = subprocess.run(
-            [sys.executable, "-c", "from portward.cli.lab import app; app()", "down", "orphan"],
+            [sys.executable, "-c", "from portward.cli import main; main()", "lab", "down", "orphan"],
             capture_output=True,
             text=True,
         )

@@ -1,8 +1,6 @@
 """``portward lab``: networks made of namespaces, to try the firewall on without a cloud."""
 
 import os
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Annotated, Any
 
 import typer
@@ -10,7 +8,6 @@ import typer
 from portward.cli.output import WRONG, Format, FormatOption, fail, out, show_json, show_rows
 from portward.lab import Lab, LabPort
 from portward.lab.plan import OUTSIDE, TENANT_NETWORKS
-from portward.model import InvalidValue, PortwardError
 
 app = typer.Typer(no_args_is_help=True, help="Networks made of namespaces, to try the firewall on. Needs root.")
 
@@ -24,8 +21,7 @@ def up(
     format_: FormatOption = Format.TABLE,
 ) -> None:
     """Make a lab: hosts on tenant networks behind one router, and one outside. It stays until `portward lab down`."""
-    with _errors():
-        _show(Lab.create(name, networks=networks), format_)
+    _show(Lab.create(name, networks=networks), format_)
 
 
 @app.command()
@@ -34,13 +30,12 @@ def show(
     format_: FormatOption = Format.TABLE,
 ) -> None:
     """Show a lab's hosts, the router's ports, and how to register them; or list the labs that are up."""
-    with _errors():
-        if name is None:
-            labs = [Lab.open(up) for up in Lab.names()]
-            rows = [(lab.name, len(lab.hosts) - 1, lab.router_netns) for lab in labs]
-            show_rows(format_, ("name", "networks", "router"), rows, empty="no labs; `portward lab up NAME` makes one")
-        else:
-            _show(Lab.open(name), format_)
+    if name is None:
+        labs = [Lab.open(up) for up in Lab.names()]
+        rows = [(lab.name, len(lab.hosts) - 1, lab.router_netns) for lab in labs]
+        show_rows(format_, ("name", "networks", "router"), rows, empty="no labs; `portward lab up NAME` makes one")
+    else:
+        _show(Lab.open(name), format_)
 
 
 @app.command("exec", context_settings={"ignore_unknown_options": True})
@@ -50,15 +45,14 @@ def exec_(
     command: Annotated[list[str], typer.Argument(help="The command, behind `--`.")],
 ) -> None:
     """Run a command inside a host of the lab, or its router: `portward lab exec try red -- ip address`."""
-    with _errors():
-        lab = Lab.open(name)
-        namespaces = {"router": lab.router_netns} | {item.name: item.netns for item in lab.hosts.values()}
-        if host not in namespaces:
-            fail(f"lab {name} has no host {host!r}; it has {', '.join(namespaces)}", WRONG)
-        try:
-            os.execvp("ip", ["ip", "netns", "exec", namespaces[host], *command])
-        except OSError as error:
-            fail(f"ip: {error.strerror}; on Debian: apt install iproute2")
+    lab = Lab.open(name)
+    namespaces = {"router": lab.router_netns} | {item.name: item.netns for item in lab.hosts.values()}
+    if host not in namespaces:
+        fail(f"lab {name} has no host {host!r}; it has {', '.join(namespaces)}", WRONG)
+    try:
+        os.execvp("ip", ["ip", "netns", "exec", namespaces[host], *command])
+    except OSError as error:
+        fail(f"ip: {error.strerror}; on Debian: apt install iproute2")
 
 
 @app.command()
@@ -69,20 +63,9 @@ def down(
     """Remove a lab: its processes, its namespaces and all that is in them."""
     if (name is None) != all_:
         fail("give the name of a lab, or --all", WRONG)
-    with _errors():
-        for lab in [Lab.open(up) for up in ([name] if name else Lab.names())]:
-            lab.destroy()
-            out.print(f"lab {lab.name} is down")
-
-
-@contextmanager
-def _errors() -> Iterator[None]:
-    try:
-        yield
-    except InvalidValue as error:
-        fail(str(error), WRONG)
-    except PortwardError as error:
-        fail(str(error))
+    for lab in [Lab.open(up) for up in ([name] if name else Lab.names())]:
+        lab.destroy()
+        out.print(f"lab {lab.name} is down")
 
 
 def _show(lab: Lab, format_: Format) -> None:

@@ -70,11 +70,19 @@ def start_responder(state: LabState) -> tuple[subprocess.Popen[str], Process]:
     """
     command = python(responder.__name__, *(host.netns for host in state.hosts))
     child = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, start_new_session=True, cwd="/"
+        command,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        start_new_session=True,
+        cwd="/",
     )
     assert child.stdout is not None
-    if child.stdout.readline() != "ready\n":
-        raise LabError(f"the lab's responder ended with {child.wait()}")
+    with child.stdout as said:
+        if said.readline() != responder.READY:
+            reason = said.read().strip().rpartition("\n")[2]
+            raise LabError(f"what answers for the lab's hosts ended with {child.wait()}: {reason}")
     return child, identify(child.pid)
 
 

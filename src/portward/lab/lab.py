@@ -193,8 +193,6 @@ class Lab:
         if self._child is not None:
             self._child.kill()
             self._child.wait()
-            if self._child.stdout is not None:
-                self._child.stdout.close()
         for netns in self._state.namespaces:
             delete_namespace(netns)
         states.forget(self.name)

@@ -9,6 +9,7 @@ packets meant for others.
 
 import asyncio
 import contextlib
+import os
 import socket
 import struct
 import sys
@@ -24,11 +25,12 @@ PORT = 4
 _IP_TRANSPARENT, _IPV6_TRANSPARENT = 19, 75
 _IP_RECVORIGDSTADDR, _IPV6_RECVORIGDSTADDR = 20, 74
 ECHO = b"echo:"
+READY = "ready\n"
 _BUFFER = 4 * 1024 * 1024
 
 
 def main() -> None:
-    """Serve until killed; says ``ready`` on standard output once every host answers."""
+    """Serve until killed; says ``READY`` on standard output once every host answers, and lets go of it."""
     asyncio.run(_serve(sys.argv[1:]))
 
 
@@ -39,7 +41,11 @@ async def _serve(namespaces: list[str]) -> None:
         for stream, datagram, raw in in_namespace(netns, _sockets):
             servers.append(await asyncio.start_server(_echo, sock=stream, backlog=4096))
             loop.add_reader(datagram, _answer, datagram, raw)
-    print("ready", flush=True)
+    print(READY, end="", flush=True)
+    # Whoever waits for the end of the creator's output must not wait for this process.
+    nowhere = os.open(os.devnull, os.O_RDWR)
+    os.dup2(nowhere, sys.stdout.fileno())
+    os.dup2(nowhere, sys.stderr.fileno())
     await asyncio.gather(*(server.serve_forever() for server in servers))
 
 
