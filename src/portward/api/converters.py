@@ -1,0 +1,235 @@
+"""From what clients send to what the service takes: one function a kind of attribute.
+
+Each takes a value of JSON (or a string of a query) and returns the value to store, or raises ``InvalidValue`` with
+Neutron's reason, or ``InvalidInput`` where Neutron fails to convert rather than to validate.
+"""
+
+import re
+from collections.abc import Callable
+from ipaddress import ip_address, ip_network
+from typing import Any
+
+from portward.model import InvalidValue
+from portward.service.errors import InvalidInput
+
+Converter = Callable[[Any], Any]
+
+_TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
+_FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
+_ADDRESS = re.compile(r"[0-9A-Fa-f:.]+(/[0-9]{1,3})?")
+_PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 58: "ipv6-icmp", 132: "sctp"}
+
+
+def string(limit: int) -> Converter:
+    """A string of at most ``limit`` characters; never null."""
+
+    def convert(value: Any) -> str:
+        if not isinstance(value, str):
+            raise InvalidValue(f"'{_short(value)}' is not a valid string.")
+        if len(value) > limit:
+            raise InvalidValue(f"'{_short(value)}' exceeds maximum length of {limit}.")
+        return value
+
+    return convert
+
+
+def string_or_empty(limit: int) -> Converter:
+    """As ``string``; null is the empty string."""
+    convert = string(limit)
+    return lambda value: "" if value is None else convert(value)
+
+
+def boolean(value: Any) -> bool:
+    """A boolean, in any of the spellings that Neutron takes."""
+    text = str(value).lower() if isinstance(value, str | int) else ""
+    if text in _TRUE:
+        return True
+    if text in _FALSE:
+        return False
+    raise InvalidInput(f"'{_short(value)}' cannot be converted to boolean")
+
+
+def integer(value: Any) -> int:
+    """An integer, or a string of digits."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return value
+    if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
+        return int(value)
+    raise InvalidInput(f"'{_short(value)}' is not an integer")
+
+
+def ip_version(value: Any) -> int:
+    """4 or 6, as an integer or a string."""
+    number = integer(value)
+    if number not in (4, 6):
+        raise InvalidValue(f"{number} is not in valid_values.")
+    return number
+
+
+def protocol(value: Any) -> str | None:
+    """One of Neutron's names in lower case, or a string of digits for a number without one; null for any."""
+    if value is None or (isinstance(value, str) and value.lower() == "any"):
+        return None
+    text = str(value).lower() if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    if text in _PROTOCOL_NAMES.values():
+        return text
+    if re.fullmatch(r"[0-9]{1,3}", text) and int(text) <= 255:
+        return _PROTOCOL_NAMES.get(int(text), str(int(text)))
+    raise InvalidInput(
+        f"IP protocol '{_short(value)}' is not supported. "
+        "Only protocol names and their integer representation (0 to 255) are supported"
+    )
+
+
+def action(value: Any) -> str:
+    """What a rule does, in lower case."""
+    if not isinstance(value, str):
+        raise InvalidInput(f"Input value {_short(value)} must be string type")
+    if value.lower() not in ("allow", "deny", "reject"):
+        raise InvalidValue(f"{_short(value)} is not in valid_values.")
+    return value.lower()
+
+
+def address_or_prefix(value: Any) -> str | None:
+    """An address or prefix as the user wrote it, host bits included; null or empty for any."""
+    if value is None or value == "":
+        return None
+    if isinstance(value, str) and _ADDRESS.fullmatch(value):
+        try:
+            ip_network(value, strict=False)
+        except ValueError:
+            pass
+        else:
+            return value
+    raise InvalidValue(f"'{_short(value)}' is neither a valid IP address, nor is it a valid IP subnet.")
+
+
+def port_range(value: Any) -> str | None:
+    """``"N"`` or ``"A:B"`` for a range that a packet can match; null for any.
+
+    Port 0 alone is refused: clients mean "all ports" by it, and a rule must not widen in silence.
+    """
+    text = _port_range(value)
+    if text in ("0", "0:0"):
+        raise InvalidValue("port 0 alone cannot be matched; leave it out for all ports.")
+    return None if text is None else _canonical_range(text)
+
+
+def port_range_or_clear(value: Any) -> str | None:
+    """As ``port_range``; ``"0"`` clears the port, as Terraform does it."""
+    return None if _port_range(value) == "0" else port_range(value)
+
+
+def uuid_or_null(value: Any) -> str | None:
+    """The id of something else, or null."""
+    return None if value is None else _uuid(value)
+
+
+def uuid_list(value: Any) -> tuple[str, ...]:
+    """Ids, none twice, in order; null is none."""
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise InvalidValue(f"'{_short(value)}' is not a list.")
+    ids = tuple(_uuid(item) for item in value)
+    if len(set(ids)) != len(ids):
+        raise InvalidValue(
+            f"Duplicate items in the list: '{', '.join(sorted({id_ for id_ in ids if ids.count(id_) > 1}))}'."
+        )
+    return ids
+
+
+def mac_address(value: Any) -> str:
+    """A MAC address in lower case with colons; null or empty for none known."""
+    if value is None or value == "":
+        return ""
+    text = value.lower().replace("-", ":") if isinstance(value, str) else ""
+    if not _MAC.fullmatch(text):
+        raise InvalidValue(f"'{_short(value)}' is not a valid MAC address.")
+    return text
+
+
+def fixed_ips(value: Any) -> list[dict[str, str]]:
+    """Addresses of a port: a list of ``{"ip_address": ..., "subnet_id": ...}``, the subnet optional."""
+    fixed = []
+    for item in _objects(value, required="ip_address", optional="subnet_id"):
+        entry = {"ip_address": _address(item["ip_address"])}
+        if item.get("subnet_id") is not None:
+            entry["subnet_id"] = _uuid(item["subnet_id"])
+        fixed.append(entry)
+    return fixed
+
+
+def address_pairs(value: Any) -> list[dict[str, str]]:
+    """Further sources of a port: a list of ``{"ip_address": ..., "mac_address": ...}``, the MAC optional."""
+    pairs = []
+    for item in _objects(value, required="ip_address", optional="mac_address"):
+        address = address_or_prefix(item["ip_address"])
+        if address is None:
+            raise InvalidValue("'ip_address' of an allowed address pair is empty.")
+        mac = mac_address(item.get("mac_address"))
+        pairs.append({"ip_address": address, "mac_address": mac} if mac else {"ip_address": address})
+    return pairs
+
+
+def profile(value: Any) -> dict[str, Any]:
+    """An object whose meaning is the host's; null is empty."""
+    if value is None:
+        return {}
+    if not isinstance(value, dict):
+        raise InvalidValue(f"'{_short(value)}' is not a dictionary.")
+    return value
+
+
+def _port_range(value: Any) -> str | None:
+    if value is None:
+        return None
+    text = str(value) if isinstance(value, str | int) and not isinstance(value, bool) else ""
+    bounds = text.split(":")
+    if len(bounds) > 2 or (len(bounds) == 2 and not all(bounds)):
+        raise InvalidValue("Port range must be two integers separated by a colon.")
+    for bound in bounds:
+        if not re.fullmatch(r"[0-9]{1,5}", bound) or int(bound) > 65535:
+            raise InvalidValue(f"Invalid port: {_short(bound if text else value)}.")
+    first, last = int(bounds[0]), int(bounds[-1])
+    if first > last:
+        raise InvalidValue("First port in a port range must be lower than the second port.")
+    return ":".join(str(int(bound)) for bound in bounds)
+
+
+def _canonical_range(text: str) -> str:
+    first, _, last = text.partition(":")
+    return first if first == last else text
+
+
+def _uuid(value: Any) -> str:
+    if not isinstance(value, str) or not _UUID.fullmatch(value):
+        raise InvalidValue(f"'{_short(value)}' is not a valid UUID.")
+    return value.lower()
+
+
+def _address(value: Any) -> str:
+    if isinstance(value, str) and _ADDRESS.fullmatch(value):
+        try:
+            return str(ip_address(value))
+        except ValueError:
+            pass
+    raise InvalidValue(f"'{_short(value)}' is not a valid IP address.")
+
+
+def _objects(value: Any, *, required: str, optional: str) -> list[dict[str, Any]]:
+    if value is None:
+        return []
+    if not isinstance(value, list):
+        raise InvalidValue(f"'{_short(value)}' is not a list.")
+    for item in value:
+        if not isinstance(item, dict) or required not in item or not item.keys() <= {required, optional}:
+            raise InvalidValue(f"each item is an object with {required}, and {optional} if you like.")
+    return value
+
+
+def _short(value: Any) -> str:
+    text = str(value)
+    return text if len(text) <= 512 else f"{text[:512]}..."

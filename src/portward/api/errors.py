@@ -1,0 +1,74 @@
+"""What the wire itself refuses, and the one shape in which clients read any refusal.
+
+The classes are named as Neutron names them, since the name is part of the answer.
+"""
+
+import msgspec
+from starlette.responses import Response
+
+from portward.service.errors import BadRequest, Forbidden, NotFound, ServiceError
+
+
+class HTTPBadRequest(BadRequest):
+    """Attributes or values that the resource does not take."""
+
+
+class MalformedRequestBody(BadRequest):
+    """A body that is no JSON, or JSON that we do not store."""
+
+    template = "Malformed request body: {}."
+
+
+class BadRequestBody(BadRequest):
+    """A change without a body; Neutron calls it ``BadRequest``."""
+
+    template = "Bad body request: {}."
+
+
+class HTTPForbidden(Forbidden):
+    """A request that is never let in."""
+
+
+class HTTPNotFound(NotFound):
+    """A path that nothing is at."""
+
+    template = "The resource could not be found."
+
+
+class HTTPMethodNotAllowed(ServiceError):
+    """A path that does not take this method."""
+
+    status = 405
+    template = "The method {} is not allowed for this resource."
+
+
+class HTTPRequestEntityTooLarge(ServiceError):
+    """A body above ``[api] max_body``."""
+
+    status = 413
+    template = "The body of the request is larger than {} bytes ([api] max_body)."
+
+
+class HTTPServiceUnavailable(ServiceError):
+    """The database could not serve the request; the same request may pass later."""
+
+    status = 503
+    template = "The database could not serve the request; try again, and see the server's log."
+
+
+class HTTPInternalServerError(ServiceError):
+    """A fault of ours. What it was stands in the log, under the request's id."""
+
+    status = 500
+    template = "Request Failed: internal server error while processing your request."
+
+
+#: Python's names that are not Neutron's.
+_NAMES: dict[type[ServiceError], str] = {BadRequestBody: "BadRequest"}
+
+
+def error_response(error: ServiceError) -> Response:
+    """``error`` as Neutron would answer it."""
+    kind = type(error)
+    body = {"NeutronError": {"type": _NAMES.get(kind, kind.__name__), "message": str(error), "detail": ""}}
+    return Response(msgspec.json.encode(body), kind.status, {"Content-Type": "application/json"})

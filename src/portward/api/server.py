@@ -1,0 +1,139 @@
+"""Runs the API: the listener of users and that of agents, in one process and one event loop.
+
+Stops on SIGTERM and SIGINT: waiting polls are let go at once, requests that run are finished. What it refuses: to
+start where its settings would let strangers in, on a database it does not know, or on an address that is taken.
+"""
+
+import contextlib
+import logging
+import signal
+import socket
+import sys
+from collections.abc import Callable, Iterator
+
+import anyio
+import structlog
+import uvicorn
+from starlette.types import ASGIApp
+
+from portward.api.agent_app import create_agent_app
+from portward.api.app import create_app
+from portward.api.auth import check_listener
+from portward.api.news import News
+from portward.config import ConfigurationError, Settings
+from portward.store import Store, upgrade
+
+_log = structlog.get_logger(__name__)
+#: Seconds that requests may take to finish once a stop was asked for.
+_GRACE = 5
+#: Told where the API and the agents' listener really listen: (host, port) each.
+OnReady = Callable[[tuple[str, int], tuple[str, int]], None]
+
+
+def serve(settings: Settings, *, on_ready: OnReady | None = None) -> None:
+    """Serve until a signal asks to stop.
+
+    Raises:
+        ConfigurationError: the settings let strangers in, or an address cannot be listened on.
+        StoreError: the database cannot be used.
+    """
+    log_to_stderr()
+    anyio.run(_serve_until_signal, settings, on_ready)
+
+
+async def serve_until(stop: anyio.Event, settings: Settings, *, on_ready: OnReady | None = None) -> None:
+    """As ``serve``, until ``stop`` is set."""
+    check_listener(settings)
+    upgrade(settings.database.url)
+    store = Store(settings.database.url)
+    try:
+        with _listen(*settings.api.address) as api, _listen(*settings.agent_api.address) as agents:
+            addresses = api.getsockname()[:2], agents.getsockname()[:2]
+            _log.info("listening", api=_text(addresses[0]), agent_api=_text(addresses[1]))
+            if on_ready is not None:
+                on_ready(*addresses)
+            news = News(store.generation)
+            servers = {
+                api: _server(create_app(store, news, settings)),
+                agents: _server(create_agent_app(store, news)),
+            }
+            async with anyio.create_task_group() as tasks:
+                tasks.start_soon(news.run)
+                for listener, server in servers.items():
+                    tasks.start_soon(_run, server, listener, stop)
+                await stop.wait()
+                news.close()
+                for server in servers.values():
+                    server.should_exit = True
+    finally:
+        store.close()
+    _log.info("stopped")
+
+
+def log_to_stderr() -> None:
+    """One JSON object a line, with the id of the request it is about."""
+    structlog.configure(
+        processors=[
+            structlog.contextvars.merge_contextvars,
+            structlog.processors.add_log_level,
+            structlog.processors.TimeStamper(fmt="iso", utc=True),
+            structlog.processors.dict_tracebacks,
+            structlog.processors.JSONRenderer(),
+        ],
+        wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
+        logger_factory=structlog.PrintLoggerFactory(sys.stderr),
+    )
+
+
+class _Server(uvicorn.Server):
+    """A server whose process listens to signals itself, as two servers cannot both."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+def _server(app: ASGIApp) -> _Server:
+    return _Server(
+        uvicorn.Config(
+            app,
+            lifespan="off",
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            timeout_graceful_shutdown=_GRACE,
+        )
+    )
+
+
+async def _run(server: _Server, listener: socket.socket, stop: anyio.Event) -> None:
+    await server.serve([listener])
+    stop.set()  # should one server ever end by itself, the other must not go on alone
+
+
+async def _serve_until_signal(settings: Settings, on_ready: OnReady | None) -> None:
+    stop = anyio.Event()
+
+    async def watch() -> None:
+        with anyio.open_signal_receiver(signal.SIGTERM, signal.SIGINT) as signals:
+            async for _ in signals:
+                stop.set()
+
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(watch)
+        await serve_until(stop, settings, on_ready=on_ready)
+        tasks.cancel_scope.cancel()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family, backlog=1024)
+    except OSError as error:
+        raise ConfigurationError(f"cannot listen on {_text((host, port))}: {error.strerror or error}") from error
+
+
+def _text(address: tuple[str, int]) -> str:
+    host, port = address
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,0 +1,40 @@
+"""How a change reaches the hosts: the generation rises, and whom it concerns is marked with it.
+
+A policy's ``version`` says which body of it a host must hold; a group's ``generation`` and ``changed_at`` say from
+when on its hosts owe a report. Names, descriptions, ``shared`` and ``audited`` never come here.
+"""
+
+from collections.abc import Collection
+
+from sqlalchemy import or_, update
+from sqlalchemy.orm import Session
+
+from portward.service.context import Context
+from portward.store import raise_generation
+from portward.store.tables import FirewallGroup, FirewallPolicy
+
+
+def decisions_changed(session: Session, context: Context, policy_ids: Collection[str]) -> None:
+    """These policies decide differently from now on; so do the groups that apply them."""
+    generation = raise_generation(session)
+    session.execute(update(FirewallPolicy).where(FirewallPolicy.id.in_(policy_ids)).values(version=generation))
+    session.execute(
+        update(FirewallGroup)
+        .where(
+            or_(
+                FirewallGroup.ingress_firewall_policy_id.in_(policy_ids),
+                FirewallGroup.egress_firewall_policy_id.in_(policy_ids),
+            )
+        )
+        .values(generation=generation, changed_at=context.now)
+    )
+
+
+def groups_changed(session: Session, context: Context, group_ids: Collection[str]) -> None:
+    """These groups enforce something else from now on."""
+    generation = raise_generation(session)
+    session.execute(
+        update(FirewallGroup)
+        .where(FirewallGroup.id.in_(group_ids))
+        .values(generation=generation, changed_at=context.now)
+    )

@@ -1,0 +1,139 @@
+"""What a caller did wrong, in Neutron's words: clients read the class's name, the status and the message.
+
+Four families, one for each way in which a client reacts: ``BadRequest`` (400), ``NotFound`` (404), ``Conflict``
+(409) and ``Forbidden`` (403).
+"""
+
+from typing import ClassVar
+
+from portward.model import PortwardError
+
+
+class ServiceError(PortwardError):
+    """A request that is refused. Nothing of it is done, provided that the caller rolls back."""
+
+    status: ClassVar[int]
+    template: ClassVar[str] = "{}"
+
+    def __init__(self, *values: object) -> None:
+        super().__init__(self.template.format(*values))
+
+
+class BadRequest(ServiceError):
+    """The request makes no sense, whatever is stored."""
+
+    status = 400
+
+
+class Forbidden(ServiceError):
+    """The caller may not do this."""
+
+    status = 403
+
+
+class NotFound(ServiceError):
+    """What the request names is not there, or not for this caller."""
+
+    status = 404
+
+
+class Conflict(ServiceError):
+    """The request contradicts what is stored."""
+
+    status = 409
+
+
+class InvalidInput(BadRequest):
+    """A value that cannot be what it should be."""
+
+    template = "Invalid input for operation: {}."
+
+
+class FirewallRuleWithPortWithoutProtocolInvalid(BadRequest):
+    """Ports without a protocol that has them."""
+
+    template = "Source/destination port requires a protocol."
+
+
+class FirewallRuleInvalidICMPParameter(BadRequest):
+    """Ports with a protocol that has none."""
+
+    template = "Source, destination port are not allowed when protocol is set to {}."
+
+
+class FirewallIpAddressConflict(BadRequest):
+    """Addresses, or a protocol, of the other IP version."""
+
+    template = "Invalid input - IP addresses do not agree with IP Version."
+
+
+class FirewallRuleNotAssociatedWithPolicy(BadRequest):
+    """A rule that does not stand in the policy, where it should."""
+
+    template = "Firewall rule {} is not associated with firewall policy {}."
+
+
+class FirewallRuleInfoMissing(BadRequest):
+    """An action without its rule."""
+
+    template = "Missing rule info argument for insert/remove rule operation."
+
+
+class FirewallRuleNotFound(NotFound):
+    """No such rule."""
+
+    template = "Firewall rule {} could not be found."
+
+
+class FirewallPolicyNotFound(NotFound):
+    """No such policy."""
+
+    template = "Firewall policy {} could not be found."
+
+
+class FirewallGroupNotFound(NotFound):
+    """No such group."""
+
+    template = "Firewall group {} could not be found."
+
+
+class PortNotFound(NotFound):
+    """No such port."""
+
+    template = "Port {} could not be found."
+
+
+class FirewallRuleInUse(Conflict):
+    """The rule stands in a policy."""
+
+    template = "Firewall rule {} is being used."
+
+
+class FirewallPolicyInUse(Conflict):
+    """A group applies the policy."""
+
+    template = "Firewall policy {} is being used."
+
+
+class FirewallGroupInUse(Conflict):
+    """The group covers ports."""
+
+    template = "Firewall group {} is still active."
+
+
+class FirewallRuleAlreadyAssociated(Conflict):
+    """The rule stands in the policy already."""
+
+    template = "Operation cannot be performed since firewall rule {} is already associated with firewall policy {}."
+
+
+class FirewallGroupPortInvalid(Conflict):
+    """A port that is neither a router's interface nor a VM's."""
+
+    template = "Port {} of firewall group is invalid."
+
+
+class FirewallGroupPortInUse(Conflict):
+    """Ports that another group covers."""
+
+    template = "Port(s) {} provided already associated with other firewall group(s)."
