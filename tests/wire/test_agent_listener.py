@@ -61,7 +61,7 @@ def _bodies(answer: StateAnswer) -> list[Policy]:
     return [decode(bytes(body), Policy) for body in answer.bodies]
 
 
-@pytest.mark.parametrize("header", [None, "Bearer", "Bearer ", "Bearer wrong", "Basic Og==", "é"])
+@pytest.mark.parametrize("header", [None, "Bearer", "Bearer wrong", "Basic Og==", "?"])
 def test_without_a_known_token_there_is_nothing(server: AgentServer, header: str | None):
     nobody = Host(server, "x")
     del nobody._http.headers["authorization"]

@@ -11,6 +11,7 @@ from portward.agent.state_file import StateFile
 from portward.channel.client import Client
 from portward.config import Settings
 from portward.dataplane.nftables.driver import NftablesDataplane
+from portward.log import log_to_stderr
 from portward.model import PortKind
 
 _log = structlog.get_logger(__name__)
@@ -23,6 +24,7 @@ def run(settings: Settings) -> None:
         AgentRunning: one with the same ``state_dir`` runs already.
         StateFileError: ``state_dir`` cannot be used.
     """
+    log_to_stderr()
     state_file = StateFile(settings.agent.state_dir)
     with state_file.held():
         drivers = _drivers(settings)

@@ -42,6 +42,8 @@ MAX_BODY = 8 * 1024 * 1024
 MAX_WAIT = 60.0
 #: Seconds between two notes in the database that a host still asks.
 _POLL_NOTED_EVERY = 10.0
+#: Worker threads, apart from those of the users' API: a change that wakes all agents must not make users wait.
+_THREADS = 8
 
 _log = structlog.get_logger(__name__)
 _Message = TypeVar("_Message", StateRequest, ReportMessage)
@@ -73,6 +75,7 @@ class _Listener:
         self._news = news
         self._now = now
         self._bodies = Bodies()
+        self._threads = anyio.CapacityLimiter(_THREADS)
         self._noted: dict[str, float] = {}  # host -> when its asking was last written down
 
     async def state(self, request: Request) -> Response:
@@ -109,7 +112,7 @@ class _Listener:
 
     async def _in_thread(self, function: Callable[..., _Result], *args: object) -> _Result:
         try:
-            return await anyio.to_thread.run_sync(partial(function, *args))
+            return await anyio.to_thread.run_sync(partial(function, *args), limiter=self._threads)
         except InvalidToken as error:
             raise HTTPException(401, str(error), headers={"WWW-Authenticate": "Bearer"}) from error
 
