@@ -109,6 +109,17 @@ class Portward:
 
         self._wait("agent", "has realised every group", realised, seconds)
 
+    def restart_agent(self) -> None:
+        """Start the agent after ``kill_agent``, and wait until it enforces what it kept on disk.
+
+        Raises:
+            ProcessError: it does not within 20 seconds.
+        """
+        log = self._log("agent")
+        before = log.stat().st_size
+        self._start("agent")
+        self._wait("agent", "enforces", lambda: b"enforced" in log.read_bytes()[before:], 20)
+
     def stop(self) -> None:
         """End both processes, as an operator would: what is enforced stays enforced."""
         self._http.close()

@@ -195,4 +195,9 @@ STORY = (
         (_rule("stream", "udp", "allow", "--destination-port 9001"), "firewall group policy add rule narrow stream"),
         (Kill(allowed_port=9001, denied_port=9002),),
     ),
+    Chapter(
+        "The new agent takes changes like the old one",
+        ("firewall group policy remove rule narrow stream",),
+        (_to_blue("udp", 9001, SILENT), _to_blue("icmp", None, PASSED, version=6)),
+    ),
 )

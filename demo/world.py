@@ -89,8 +89,7 @@ class RealWorld:
             time.sleep(0.5)  # traffic before, between and after, not a wait for anything
             self._portward.kill_agent()
             time.sleep(1)
-            self._portward.start_agent()
-            self._portward.wait_until_polling()
+            self._portward.restart_agent()
             time.sleep(0.5)
             allowed, denied = stream.stop()
         return Streams(allowed.sent, allowed.received, denied.sent, denied.received)

@@ -17,6 +17,7 @@ app = typer.Typer(
     name="portward",
     help="Firewall-as-a-Service V2 for router ports and VM ports.",
     no_args_is_help=True,
+    add_completion=False,
     pretty_exceptions_enable=False,
     rich_markup_mode=None,
 )
