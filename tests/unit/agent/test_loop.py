@@ -105,6 +105,21 @@ def test_the_kept_state_is_enforced_before_the_api_is_asked_and_is_not_reported(
     assert [report.generation for report in channel.reports] == [6]
 
 
+def test_an_error_of_the_kept_state_that_heals_is_not_reported_either(tmp_path: Path, dataplane: FakeDataplane):
+    StateFile(tmp_path).save(OLD)
+    channel = Script()
+    dataplane.errors[uuid(1)] = "no such device"
+    with running(tmp_path, dataplane, channel):
+        eventually(lambda: dataplane.applied)
+        dataplane.errors.clear()
+        tries = len(dataplane.applied)
+        eventually(lambda: len(dataplane.applied) > tries)
+        channel.lines.put(NEW)
+        eventually(lambda: channel.reports)
+
+    assert [report.generation for report in channel.reports] == [6]
+
+
 def test_states_between_are_skipped_while_one_is_being_enforced(tmp_path: Path, dataplane: FakeDataplane):
     channel = Script()
     with running(tmp_path, dataplane, channel):
