@@ -4,8 +4,8 @@ import pytest
 
 from packets.builders import ALLOW_ALL, Guard, both, policy
 from packets.enforcer import Enforcer
-from portward.lab import Datagram, Lab, Place
-from portward.model import TCP, UDP
+from portward.lab import Datagram, Lab, Outcome, Place
+from portward.model import ICMP, ICMPV6, TCP, UDP
 
 PROTOCOLS = {"tcp": TCP, "udp": UDP}
 SERVICE, CLIENT = 6000, 5000
@@ -59,3 +59,29 @@ def test_the_forged_packets_would_arrive_if_nothing_were_filtered(lab: Lab) -> N
     forged = Datagram(source=red, destination=blue, protocol=UDP, source_port=CLIENT, destination_port=SERVICE)
     lab.green.forge(forged, count=FORGED)
     assert arrived.packets()["match"] == FORGED
+
+
+@pytest.mark.parametrize("version", [4, 6])
+def test_a_forged_icmp_error_does_not_revive_a_connection_that_was_cut(
+    lab: Lab, enforce: Enforcer, version: int
+) -> None:
+    red, blue = lab.red.address(version), lab.blue.address(version)
+    guard = Guard(policy(both("allow")), ALLOW_ALL)
+    enforce(blue=guard)
+    with lab.red.connect("udp", blue, SERVICE, source_port=CLIENT) as connection:
+        assert connection.exchange()
+        enforce(blue=Guard(policy(both("allow", "icmp")), ALLOW_ALL, id=guard.id))
+        assert not connection.exchange(timeout=0.1)
+        arrived = lab.blue.count(Place.ARRIVED, "icmp type 3" if version == 4 else "icmpv6 type 1")
+        reply = Datagram(source=blue, destination=red, protocol=UDP, source_port=SERVICE, destination_port=CLIENT)
+        unreachable = Datagram(
+            source=red,
+            destination=blue,
+            protocol=ICMP if version == 4 else ICMPV6,
+            icmp=(3, 3, bytes(4)) if version == 4 else (1, 4, bytes(4)),
+            payload=reply.to_bytes(),
+        )
+        lab.red.forge(unreachable, count=FORGED)
+        assert lab.red.probe("icmp", blue).outcome is Outcome.PASSED, "later than the forged ones"
+        assert arrived.packets()["match"] == 0
+        assert not connection.exchange(timeout=0.1)
