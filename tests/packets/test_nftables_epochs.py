@@ -111,3 +111,19 @@ def test_an_icmp_error_revives_no_connection(lab: Lab, enforce: Enforcer) -> Non
         lab.blue.forge(error)
         assert marks(lab.router_netns)[5002] == {accepted}
         assert not cut.exchange(0.2)
+
+
+def test_an_agent_with_another_mask_takes_over_under_traffic(lab: Lab) -> None:
+    """The old table goes on marking new connections while marks are cleared; 1 of the old mask is 1 of the new."""
+    flows = [lab.red.flow(lab.blue.address(), port) for port in (5001, 5004)]
+    flows += [lab.red.flow(lab.blue.address(6), port, source_port=40000) for port in (5001, 5004)]
+    guards = {"blue": Guard(ingress=udp(5001))}
+    with enforcing(lab, ct_mark_mask=0xFF) as enforce:
+        enforce(**guards)
+    with lab.red.stream(flows, rate=8_000) as stream:
+        for mask in (0xF, 0xFF0, 0xFFFF, 0xFF):
+            with enforcing(lab, ct_mark_mask=mask) as enforce:
+                enforce(**guards)
+        counts = stream.stop()
+    for flow, count in zip(flows, counts, strict=True):
+        assert count.received == (count.sent if flow.port == 5001 else 0), flow

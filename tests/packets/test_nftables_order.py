@@ -97,11 +97,11 @@ def test_no_packet_is_lost_or_leaked_by_any_kind_of_change(lab: Lab, enforce: En
     ]
     enforce(**changes[0])
     with lab.red.stream(flows, rate=12_000) as stream:
-        for _ in range(40):
+        for _ in range(80):
             for guards in changes:
                 enforce(**guards)
         counts = stream.stop()
-    assert all(count.sent > 1000 for count in counts)
+    assert all(count.sent > 500 for count in counts)
     for flow, count in zip(flows, counts, strict=True):
         assert count.received == (count.sent if flow.port in (5001, 5002) else 0), flow
 

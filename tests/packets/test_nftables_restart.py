@@ -9,10 +9,12 @@ from pathlib import Path
 
 import pytest
 
-from packets.builders import ALLOW_ALL, Guard, both, new_id, policy
+from packets.builders import ALLOW_ALL, Guard, both, new_id, policy, state_of
 from packets.enforcer import Enforcer
 from packets.nftables_router import enforcing, epoch, nft, ruleset, udp
+from portward.dataplane.netns import in_namespace
 from portward.dataplane.nftables.driver import NftablesDataplane
+from portward.dataplane.nftables.libnftables import Nft
 from portward.lab import Lab, Outcome
 from portward.model import Binding, CoveredPort, HostState, Port, PortKind, Report
 
@@ -202,3 +204,16 @@ def test_a_port_that_is_none_of_this_driver_says_so(kind: PortKind) -> None:
     assert port.error is not None
     assert "not enforced" in port.error
     dataplane.close()
+
+
+def test_a_refusal_of_the_kernel_is_reported_and_enforced_once_it_is_over(lab: Lab, enforce: Enforcer) -> None:
+    """A table that another process owns can be changed by no one else."""
+    owner = in_namespace(lab.router_netns, Nft)
+    owner.run("add table inet portward { flags owner; }\n")
+    wanted = state_of(lab.ports, GUARDS, HostState(generation=0))
+    for report in (enforce.dataplane.apply(wanted), enforce.dataplane.apply(wanted)):
+        assert ["Operation not permitted" in (port.error or "") for port in report.ports] == [True, True]
+    assert not select.select(enforce.dataplane.watched(), [], [], 0)[0], "the agent would try without a pause"
+    owner.close()
+    assert [port.error for port in enforce.dataplane.apply(wanted).ports] == [None, None]
+    assert outcomes(lab) == [PASSED, SILENT]

@@ -18,8 +18,10 @@ _PASSES = 8
 ALL = MarkFilter(0, 0)
 
 
-def clear_marks(mask: int, which: MarkFilter = ALL) -> int:
+def clear_marks(mask: int, which: MarkFilter = ALL, spare: frozenset[int] = frozenset()) -> int:
     """Set to 0 the bits of ``mask`` in every mark that ``which`` admits; says how many entries that were.
+
+    Marks whose bits of ``mask`` are one of ``spare`` stay as they are.
 
     It looks again until none is left, as a table that is resized meanwhile hides entries from a reader. Runs in
     the calling thread's namespace.
@@ -31,7 +33,7 @@ def clear_marks(mask: int, which: MarkFilter = ALL) -> int:
     cleared = 0
     with Netlink(NETFILTER) as netlink:
         for _ in range(_PASSES):
-            found = _marked(netlink, mask, which)
+            found = _marked(netlink, mask, which, spare)
             if not found:
                 return cleared
             for entry in found:
@@ -43,15 +45,15 @@ def clear_marks(mask: int, which: MarkFilter = ALL) -> int:
     )
 
 
-def _marked(netlink: Netlink, mask: int, which: MarkFilter) -> list[bytes]:
-    """What identifies each entry whose mark has bits of ``mask`` set and is admitted by ``which``."""
+def _marked(netlink: Netlink, mask: int, which: MarkFilter, spare: frozenset[int]) -> list[bytes]:
+    """What identifies each entry whose mark has bits of ``mask`` set, is admitted by ``which``, and not spared."""
     body = struct.pack("!BBH", 0, 0, 0)
     body += attribute(_MARK, struct.pack("!I", which.value)) + attribute(_MARK_MASK, struct.pack("!I", which.mask))
     found = []
     for answer in netlink.request(_GET, body, DUMP):
         fields = attributes(answer[4:])
         mark = int.from_bytes(fields.get(_MARK, b""), "big")
-        if mark & mask and mark & which.mask == which.value:
+        if mark & mask and mark & which.mask == which.value and mark & mask not in spare:
             identity = answer[:4] + attribute(_TUPLE_ORIGINAL, fields[_TUPLE_ORIGINAL], nested=True)
             if _ZONE in fields:
                 identity += attribute(_ZONE, fields[_ZONE])

@@ -10,10 +10,10 @@ import os
 import re
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from enum import StrEnum
 from types import TracebackType
-from typing import Self
+from typing import Any, NamedTuple, Self
 
 import msgspec
 
@@ -24,8 +24,10 @@ from portward.dataplane.nftables.epochs import Epochs, MarkFilter
 from portward.dataplane.nftables.libnftables import Nft
 from portward.dataplane.nftables.netlink import NETFILTER, Netlink, NetlinkError, attribute, attributes
 from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, Wanted
+from portward.dataplane.protocol import DataplaneError
 
-_EPOCH = re.compile(r"v(\d+)/epoch/(\d+)/([0-9a-f]+)")
+_EPOCH = re.compile(r"v(\d+)/epoch/(\d+)/([1-9a-f][0-9a-f]*)")
+_NAME = re.compile(r"[A-Za-z][A-Za-z0-9/._-]*")
 _SERIAL = re.compile(r"v(\d+)/")
 _BASE = {"type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}
 
@@ -35,6 +37,8 @@ _GET_TABLE, _NEW_GENERATION, _GET_GENERATION = _NFTABLES | 1, _NFTABLES | 15, _N
 _FAMILY_INET = 1
 _GROUP_NFTABLES, _GROUP_LINKS = 7, 1
 _ENOENT = 2
+#: How often a table that somebody else changes meanwhile is repaired in one go.
+_ATTEMPTS = 3
 
 
 class Step(StrEnum):
@@ -51,9 +55,22 @@ class _Found(msgspec.Struct, frozen=True, kw_only=True):
 
     serial: int  # the highest in use
     epoch: int | None  # in force, when it is certain and of our mask
-    last_epoch: int  # the highest of our mask, in force or not; 0: none
     marks: frozenset[int]  # which any chain there might write into our bits of a connection's mark
     objects: tuple[tuple[str, str], ...]  # (kind, name), the base chain aside
+
+
+class _Listed(NamedTuple):
+    """An object of our table, and whether it is such that a change can go on from it."""
+
+    kind: str
+    name: str
+    usable: bool
+
+
+def _is_usable(seen: dict[str, Any]) -> bool:
+    if seen["name"] == BASE_CHAIN:
+        return all(seen.get(key) == value for key, value in _BASE.items())
+    return bool(_NAME.fullmatch(seen["name"]))  # it will be written into text
 
 
 class RouterNamespace:
@@ -81,6 +98,8 @@ class RouterNamespace:
         self._requests, self._nftables, self._route = in_namespace(fd, _sockets)
         self._generation = self._read_generation()
         self._commits = 0  # our own since the events were last read
+        # Kept open: to close it after a commit waits until the kernel has freed what the commit deleted, 20 ms.
+        self._nft = in_namespace(fd, Nft)
 
     def __enter__(self) -> Self:
         return self
@@ -96,14 +115,15 @@ class RouterNamespace:
 
     def close(self) -> None:
         """Let go of the namespace. What is enforced stays enforced."""
+        self._nft.close()
         self._requests.close()
         self._nftables.close()
         self._route.close()
         os.close(self._fd)
 
     def links(self) -> frozenset[str]:
-        """Names of the devices that are in the namespace."""
-        if self._route.events() != [] or self._links is None:
+        """Names of the devices that were in the namespace when ``apply`` was last called, or later."""
+        if self._links is None:
             self._links = frozenset(in_namespace(self._fd, lambda: [name for _, name in socket.if_nameindex()]))
         return self._links
 
@@ -113,21 +133,49 @@ class RouterNamespace:
         Raises:
             DataplaneError: something was refused. What was enforced before still is.
         """
+        if self._route.events() != []:
+            self._links = None
+        for _ in range(_ATTEMPTS):
+            if self._disturbed():
+                self._installed = None
+            elif self._installed is not None and self._installed.wanted == wanted:
+                return
+            self._enforce(wanted)
         if self._disturbed():
             self._installed = None
-        if self._installed is not None and self._installed.wanted == wanted:
-            return
+            raise DataplaneError(f"another program changes table {TABLE} as fast as it is repaired; stop it")
+
+    def _enforce(self, wanted: Wanted) -> None:
         installed, self._installed = self._installed, None  # until the change is through, nothing is known
-        with in_namespace(self._fd, Nft) as nft:
+        try:
             if installed is None:
-                done = self._build(nft, wanted)
+                change = self._build(wanted)
             else:
                 epoch = self._epochs.after(installed.epoch)
-                self._clear_marks_before(epoch)
+                which = self._epochs.to_clear(epoch)
+                if which is not None:
+                    self._clear_marks(which)
                 change = self._planner.change(installed, wanted, epoch=epoch)
-                done = self._carry_out(nft, change)
-        if not self._disturbed():
-            self._installed = done
+                self._carry_out(change)
+        except BaseException:
+            self._nftables.events()  # those of its first half would wake the agent for ever
+            raise
+        self._installed = change.result
+
+    def _build(self, wanted: Wanted) -> Change:
+        found = self._look()
+        certain = found.epoch is not None
+        epoch = self._epochs.after(found.epoch or 0)
+        while not certain and self._epochs.mark(epoch) in found.marks:
+            epoch = self._epochs.after(epoch)
+        # If the epoch is not certain, any mark may be of an earlier life. Those that chains which may still be in
+        # force write cannot be cleared for good before the switch; none of them is the new epoch's.
+        which = self._epochs.to_clear(epoch) if certain else conntrack.ALL
+        if which is not None:
+            self._clear_marks(which, spare=frozenset() if certain else found.marks)
+        change = self._planner.build(wanted, serial=found.serial + 1, epoch=epoch, leftovers=found.objects)
+        self._carry_out(change, clear_marks=not certain and bool(found.marks))
+        return change
 
     def has_table(self) -> bool:
         """Whether our table is here, whoever made it."""
@@ -148,87 +196,72 @@ class RouterNamespace:
         self._installed = None
         if not self.has_table():
             return False
-        with in_namespace(self._fd, Nft) as nft:
-            self._run(nft, f"add table {TABLE}\nadd chain {TABLE} {BASE_CHAIN}\nflush chain {TABLE} {BASE_CHAIN}\n")
-            self._on_step(Step.SWITCHED)
-            self._clear_marks(conntrack.ALL)
-            self._run(nft, f"delete table {TABLE}\n")
-            self._on_step(Step.REMOVED)
+        self._run(f"add table {TABLE}\nadd chain {TABLE} {BASE_CHAIN}\nflush chain {TABLE} {BASE_CHAIN}\n")
+        self._on_step(Step.SWITCHED)
+        self._clear_marks(conntrack.ALL)
+        self._run(f"delete table {TABLE}\n")
+        self._on_step(Step.REMOVED)
         return True
 
-    def _build(self, nft: Nft, wanted: Wanted) -> Installed:
-        found = self._look(nft)
-        if found.epoch is not None:
-            epoch = self._epochs.after(found.epoch)
-            self._clear_marks_before(epoch)
-        else:
-            # Any mark may be of an earlier life: none may survive. Old chains may yet write theirs: not ours then.
-            epoch = self._epochs.after(found.last_epoch)
-            while self._epochs.mark(epoch) in found.marks:
-                epoch = self._epochs.after(epoch)
-            self._clear_marks(conntrack.ALL)
-        change = self._planner.build(wanted, serial=found.serial + 1, epoch=epoch, leftovers=found.objects)
-        return self._carry_out(nft, change)
-
-    def _carry_out(self, nft: Nft, change: Change) -> Installed:
-        self._run(nft, change.prepare)
+    def _carry_out(self, change: Change, *, clear_marks: bool = False) -> None:
+        self._run(change.prepare)
         self._on_step(Step.PREPARED)
-        self._run(nft, change.switch)
+        self._run(change.switch)
         self._on_step(Step.SWITCHED)
-        self._run(nft, change.remove)
+        if clear_marks:
+            self._clear_marks(conntrack.ALL, spare=frozenset({self._epochs.mark(change.result.epoch)}))
+        self._run(change.remove)
         self._on_step(Step.REMOVED)
-        return change.result
 
-    def _run(self, nft: Nft, text: str) -> None:
+    def _run(self, text: str) -> None:
         if text:
-            nft.run(text)
+            self._nft.run(text)
             self._commits += 1
 
-    def _look(self, nft: Nft) -> _Found:
+    def _look(self) -> _Found:
         """What an earlier life left; a table with which nothing can be done is deleted first."""
         objects: list[tuple[str, str]] = []
         if self.has_table():
-            for kind in ("chain", "map", "set"):
-                for item in nft.objects(f"list {kind}s inet"):
-                    seen = item.get(kind)
-                    if not seen or seen["table"] != TABLE.split()[1]:
-                        continue
-                    if seen["name"] != BASE_CHAIN:
-                        objects.append((kind, seen["name"]))
-                    elif any(seen.get(key) != value for key, value in _BASE.items()):
-                        self._run(nft, f"delete table {TABLE}\n")
-                        return self._look(nft)
+            for item in self._listed():
+                if item.name != BASE_CHAIN:
+                    objects.append((item.kind, item.name))
+                if not item.usable:
+                    self._run(f"delete table {TABLE}\n")
+                    return self._look()
         in_force = None
         if objects:
-            rules = [item["rule"]["expr"] for item in nft.objects(f"list chain {TABLE} {BASE_CHAIN}") if "rule" in item]
+            rules = [
+                item["rule"]["expr"] for item in self._nft.objects(f"list chain {TABLE} {BASE_CHAIN}") if "rule" in item
+            ]
             if len(rules) == 1 and len(rules[0]) == 1:
                 in_force = rules[0][0].get("goto", {}).get("target")
-        marks, epoch, last_epoch = set(), None, 0
+        marks, epoch = set(), None
         for _, title in objects:
             match = _EPOCH.fullmatch(title)
             if match:
                 number, mask = int(match[2]), int(match[3], 16)
                 known = Epochs(mask)
                 marks.add(known.mark(number) & self._epochs.mask)
-                if known == self._epochs and 1 <= number <= known.last:
-                    last_epoch = max(last_epoch, number)
-                    epoch = number if title == in_force else epoch
+                if title == in_force and known == self._epochs and 1 <= number <= known.last:
+                    epoch = number
         serials = [int(match[1]) for _, title in objects if (match := _SERIAL.match(title))]
         return _Found(
             serial=max(serials, default=0),
             epoch=epoch,
-            last_epoch=last_epoch,
             marks=frozenset(marks),
             objects=tuple(objects),
         )
 
-    def _clear_marks_before(self, epoch: int) -> None:
-        which = self._epochs.to_clear(epoch)
-        if which is not None:
-            self._clear_marks(which)
+    def _listed(self) -> Iterator[_Listed]:
+        """The chains, maps and sets of our table."""
+        for kind in ("chain", "map", "set"):
+            for item in self._nft.objects(f"list {kind}s inet"):
+                seen = item.get(kind)
+                if seen and seen["table"] == TABLE.split()[1]:
+                    yield _Listed(kind, seen["name"], usable=_is_usable(seen))
 
-    def _clear_marks(self, which: MarkFilter) -> None:
-        in_namespace(self._fd, lambda: conntrack.clear_marks(self._epochs.mask, which))
+    def _clear_marks(self, which: MarkFilter, spare: frozenset[int] = frozenset()) -> None:
+        in_namespace(self._fd, lambda: conntrack.clear_marks(self._epochs.mask, which, spare))
         self._on_step(Step.MARKS_CLEARED)
 
     def _disturbed(self) -> bool:
