@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, event, select, update
 from structlog.testing import capture_logs
 
 from portward.api.agent_app import MAX_BODY
@@ -227,6 +227,28 @@ def test_a_token_that_is_revoked_while_its_host_waits_gets_401(server: AgentServ
     thread.join(10)
 
     assert statuses == [401]
+
+
+def test_a_database_that_went_back_while_a_host_waits_is_not_read_without_pause(server: AgentServer, host: Host):
+    for _ in range(3):
+        _deny(server)
+    thread, _came = _waiting(host, _held(host.ask()))
+    eventually(lambda: server.held)
+    _one_port(server)
+    thread.join(10)
+
+    def go_back(session) -> None:
+        session.execute(update(tables.State).values(generation=2))
+        session.execute(update(tables.FirewallGroup).values(generation=2))
+
+    server.store.writing(go_back)
+    held = _held(host.ask())
+    reads: list[str] = []
+    event.listen(server.store.engine, "before_cursor_execute", lambda *sent: reads.append(sent[2]))
+
+    assert host.ask(held, wait=0.5).generation == 2
+
+    assert len([read for read in reads if "FROM hosts" in read]) < 15
 
 
 @pytest.mark.parametrize("content", [b"", b"{", b"[]", b'{"wait":"x"}', b'{"policies":7}', b"\xff", b'{"version":99}'])

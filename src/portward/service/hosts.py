@@ -54,8 +54,9 @@ class NotCoverable(PortwardError):
 class HostIndex:
     """What a host must enforce at ``generation`` of the database.
 
-    ``changed`` is the highest generation of the groups that cover its ports. A host that is below it owes a report,
-    even where its index is the same as before: a group may have changed on another host, or there and back.
+    ``changed`` is the highest generation of the groups that cover its ports, never above ``generation``. A host that
+    is below it owes a report, even where its index is the same as before: a group may have changed on another host,
+    or there and back.
     """
 
     generation: int
@@ -76,7 +77,7 @@ def host_index(session: Session, host: str) -> HostIndex:
     policies.pop(None, None)
     return HostIndex(
         generation=generation,
-        changed=max((row.group_generation for row in rows), default=0),
+        changed=min(generation, max((row.group_generation for row in rows), default=0)),
         index=Index(ports=_covered_ports(rows), policies=policies),
     )
 
