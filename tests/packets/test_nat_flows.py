@@ -8,39 +8,50 @@ from packets.builders import ALLOW_ALL, Guard, both, edited, policy, rule
 from packets.enforcer import Enforcer
 from packets.flows import Flows
 from portward.lab import Lab, Outcome
+from portward.model import Rule
 
 KEPT, CUT = 7001, 7002
 FLOATING = "203.0.113.50"
 
 
-def only(kept: bool) -> list[object]:
-    ports = (KEPT,) if kept else (KEPT, CUT)
-    return [both("allow", protocol, port) for protocol in ("tcp", "udp") for port in ports]
+def lists(*actions: tuple[str, int | str]) -> list[list[Rule]]:
+    return [both(action, protocol, ports) for action, ports in actions for protocol in ("tcp", "udp")]
 
 
+#: Rules before and after each change.
+CHANGES = {
+    "the removal of its allow": (lists(("allow", KEPT), ("allow", CUT)), lists(("allow", KEPT))),
+    "a new deny": (lists(("allow", "7000:7010")), lists(("deny", CUT), ("allow", "7000:7010"))),
+    "a new reject": (lists(("allow", "7000:7010")), lists(("reject", CUT), ("allow", "7000:7010"))),
+    "a pure reorder": (
+        lists(("allow", "7000:7010"), ("deny", CUT)),
+        lists(("deny", CUT), ("allow", "7000:7010")),
+    ),
+}
+
+
+@pytest.mark.parametrize("reason", CHANGES)
 @pytest.mark.parametrize("way", ["out through source NAT", "in through a floating IP", "out through a floating IP"])
 def test_a_connection_is_cut_at_once_and_another_loses_nothing_on_its_way(
-    lab: Lab, enforce: Enforcer, way: str
+    lab: Lab, enforce: Enforcer, way: str, reason: str
 ) -> None:
     lab.masquerade()
-    fixed = lab.red.address()
     if "floating" in way:
-        lab.floating_ip(FLOATING, fixed)
+        lab.floating_ip(FLOATING, lab.red.address())
     outward = way.startswith("out")
-    before = policy(*only(kept=False))
-    after = edited(before, *only(kept=True))
+    group, rules = Guard(), policy()
 
-    def guard(rules: object) -> dict[str, Guard]:
-        made = Guard(ALLOW_ALL, rules, id=group_id) if outward else Guard(rules, ALLOW_ALL, id=group_id)
-        return {"red": made}
+    def protect(*now: list[Rule]) -> None:
+        listed = edited(rules, *now)
+        enforce(red=Guard(ALLOW_ALL, listed, id=group.id) if outward else Guard(listed, ALLOW_ALL, id=group.id))
 
-    group_id = Guard().id
-    enforce(**guard(before))
+    before, after = CHANGES[reason]
+    protect(*before)
     client, destination = (lab.red, lab.outside.address()) if outward else (lab.outside, ip_address(FLOATING))
     with Flows() as flows:
         flows.open(client, destination, [KEPT], kept=True)
         flows.open(client, destination, [CUT], kept=False)
-        flows.change(lambda: enforce(**guard(after)))
+        flows.change(lambda: protect(*after))
 
 
 def test_a_rule_on_a_floating_ip_never_matches_and_one_on_the_fixed_ip_does(lab: Lab, enforce: Enforcer) -> None:
