@@ -95,7 +95,8 @@ class _Listener:
             if found.generation <= seen:
                 await anyio.sleep(_PAUSE)  # the database went back, and the news have not noticed
             seen = found.generation
-            waiting = await self._news.wait_after(found.generation, deadline - anyio.current_time())
+            woken = await self._news.wait_after(found.generation, deadline - anyio.current_time())
+            waiting = woken and anyio.current_time() < deadline
 
     async def report(self, request: Request) -> Response:
         """Store a report; it is in the database when the answer goes out."""
