@@ -11,10 +11,10 @@ setup:  ## install what is missing; the command is then .venv/bin/portward
 	@scripts/setup
 
 demo: setup  ## the main job on real packets, told step by step, then cleaned up
-	@$(PYTHON) -m demo
+	@$(PYTHON) -u -m demo
 
 run: setup  ## the demo's networks, API and agent, left running for you to play with
-	@$(PYTHON) -m demo --stay
+	@$(PYTHON) -u -m demo --stay
 
 test: setup lint  ## all checks and all tests
 	$(PYTEST) tests

@@ -103,14 +103,14 @@ class Teller:
         verdicts = [
             self._explain(Probe("red", "blue", "udp", port, PASSED)) for port in (kill.allowed_port, kill.denied_port)
         ]
-        lost = streams.allowed_sent - streams.allowed_received
+        sent, lost = streams.allowed_sent + streams.denied_sent, streams.allowed_sent - streams.allowed_received
         console.print(
             f"   allowed stream: {streams.allowed_sent:,} sent, {lost:,} lost; "
             f"denied stream: {streams.denied_sent:,} sent, {streams.denied_received:,} passed"
         )
         return Line(
             chapter,
-            f"UDP {kill.allowed_port}, {kill.denied_port}: {streams.allowed_sent + streams.denied_sent:,} packets in all",
+            f"UDP {kill.allowed_port}, {kill.denied_port}: {sent:,} packets in all",
             NOTHING_WRONG,
             NOTHING_WRONG if verdicts == [PASSED, SILENT] else " and ".join(verdicts),
             NOTHING_WRONG

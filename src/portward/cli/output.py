@@ -7,6 +7,7 @@ itself is wrong (usage, configuration, or a value that the API refuses with 400)
 import json
 import sys
 from collections.abc import Iterable, Sequence
+from datetime import datetime
 from enum import StrEnum
 from typing import Annotated, Any, NoReturn
 
@@ -17,8 +18,11 @@ from rich.text import Text
 
 FAILED, WRONG = 1, 2
 
-out = Console(soft_wrap=not sys.stdout.isatty())
-err = Console(stderr=True, soft_wrap=not sys.stderr.isatty())
+#: Columns of a table that no terminal shows: wide enough that nothing is folded.
+_WIDE = 250
+
+out = Console(width=None if sys.stdout.isatty() else _WIDE)
+err = Console(stderr=True, width=None if sys.stderr.isatty() else _WIDE)
 
 
 class Format(StrEnum):
@@ -89,6 +93,8 @@ def cell(value: Any) -> str | Text:
         return value
     if value is None or value in ("", [], {}):
         return "[dim]-[/]"
+    if isinstance(value, datetime):
+        return value.isoformat(" ", "seconds")
     if isinstance(value, bool):
         return "yes" if value else "no"
     if isinstance(value, list | tuple):

@@ -48,7 +48,9 @@ def add(
 @app.command("list")
 def list_(context: typer.Context, format_: FormatOption = Format.TABLE) -> None:
     """List the ports."""
-    columns = ("id", "name", "owner", "host", "netns", "device", "addresses", "group")
+    columns: tuple[str, ...] = ("name", "id", "device", "addresses", "group")
+    if format_ is Format.JSON:
+        columns = ("id", "name", "project", "owner", "device_id", "host", "netns", *columns[2:])
     with client(context) as api:
         ports = api.get(PATH)["ports"]
         groups = api.get(GROUPS_PATH)["firewall_groups"]
