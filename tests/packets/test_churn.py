@@ -183,7 +183,7 @@ def test_a_flood_that_is_denied_stays_dead_and_what_is_allowed_loses_nothing_thr
         denied_counts, allowed_counts = denied.stop(), allowed.stop()
     assert [count.received for count in denied_counts] == received, "denied packets passed"
     assert [count.sent - count.received for count in allowed_counts] == [0, 0, 0], "allowed packets were lost"
-    assert min(count.sent for count in denied_counts) > 10 * CHANGES
+    assert sum(count.sent for count in denied_counts) > 100 * CHANGES
     assert set(made) == set(changes.kinds)
     print(f"\nchanges made {dict(made)}, of which turned a probe {dict(turned)}, the rest neutral")
     print(f"denied {denied_counts}, allowed {allowed_counts}")

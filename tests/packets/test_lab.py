@@ -238,6 +238,15 @@ def test_a_process_that_took_over_the_id_of_one_of_the_lab_is_not_killed() -> No
         bystander.communicate()
 
 
+def test_who_holds_a_lab_that_others_took_down_does_not_destroy_the_next_of_that_name() -> None:
+    old = Lab.create("again")
+    Lab.open("again").destroy()
+    with Lab.create("again") as new:
+        old.destroy()
+        assert new.red.probe("tcp", new.blue.address(), 80).outcome is Outcome.PASSED
+        assert Lab.names() == ["again"]
+
+
 def test_a_lab_that_cannot_be_made_leaves_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("portward.lab.build._HOST_TABLE", "table inet broken { no such thing }")
     with pytest.raises(LabError, match="nft"):

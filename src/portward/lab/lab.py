@@ -183,19 +183,22 @@ class Lab:
     def destroy(self) -> None:
         """Remove the lab: its processes, its namespaces with all that is in them, its file. May be called again.
 
+        A lab of the same name that was made since by somebody else is left alone.
+
         Raises:
             LabError: something of it does not go away; what it is, and calling again is right.
         """
         with contextlib.suppress(NoSuchLab):
-            self._state = states.load(self.name)
-        for process in self._state.processes:
-            kill(process)
+            state = states.load(self.name)
+            if state.router_id == self.router_id:
+                for process in state.processes:
+                    kill(process)
+                for netns in state.namespaces:
+                    delete_namespace(netns)
+                states.forget(self.name)
         if self._child is not None:
             self._child.kill()
             self._child.wait()
-        for netns in self._state.namespaces:
-            delete_namespace(netns)
-        states.forget(self.name)
 
     @property
     def _gateway(self) -> str:
