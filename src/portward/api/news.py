@@ -14,6 +14,8 @@ import structlog
 _log = structlog.get_logger(__name__)
 #: Seconds before the generation is read again after the database failed.
 _PAUSE_AFTER_ERROR = 1.0
+#: The generation while nobody looks at it: an old one would be wrong after a backup was restored.
+_UNKNOWN = -1
 
 
 class News:
@@ -27,7 +29,7 @@ class News:
     def __init__(self, read_generation: Callable[[], int], *, interval: float = 0.010) -> None:
         self._read_generation = read_generation
         self._interval = interval
-        self._known = 0
+        self._known = _UNKNOWN
         self._waiting = 0
         self._closed = False
         self._look = anyio.Event()  # set: read the generation now
@@ -56,18 +58,21 @@ class News:
     async def wait_after(self, generation: int, timeout: float) -> bool:
         """Whether the database's generation is seen above ``generation`` within ``timeout`` seconds.
 
-        Returns ``False`` at once when this replica stops. It does not notice a generation that fell, as after
-        a restored backup: compare with the database before you wait.
+        Returns ``False`` at once when this replica stops.
         """
         with anyio.move_on_after(timeout):
-            while self._known <= generation and not self._closed:
-                self._waiting += 1
+            self._waiting += 1
+            if self._waiting == 1:
                 self._look.set()
-                try:
+            try:
+                while self._known <= generation and not self._closed:
                     await self._changed.wait()
-                finally:
-                    self._waiting -= 1
-        return self._known > generation
+                return self._known > generation
+            finally:
+                self._waiting -= 1
+                if not self._waiting:
+                    self._known = _UNKNOWN
+        return False
 
     def close(self) -> None:
         """Let everybody go, and ``run`` end."""
@@ -76,7 +81,7 @@ class News:
         self._changed.set()
 
     def _learn(self, generation: int) -> None:
-        if generation != self._known:
+        if self._waiting and generation != self._known:
             self._known = generation
             self._changed.set()
             if not self._closed:

@@ -2,6 +2,7 @@
 
 import anyio
 import pytest
+from anyio import wait_all_tasks_blocked
 
 from portward.api.news import News
 
@@ -93,12 +94,39 @@ async def test_nobody_waiting_means_nobody_reads() -> None:
     news = News(database.read, interval=0.001)
     async with anyio.create_task_group() as tasks:
         tasks.start_soon(news.run)
-        assert not await news.wait_after(3, 0.005)
-        await anyio.sleep(0.02)
+        assert not await news.wait_after(3, 0.02)
+        await wait_all_tasks_blocked()
         before = database.reads
         news.announce()
-        await anyio.sleep(0.02)
+        await wait_all_tasks_blocked()
         assert database.reads == before
+        news.close()
+
+
+async def test_a_generation_that_fell_while_nobody_waited_is_no_news() -> None:
+    database = Database()
+    news = News(database.read)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(news.run)
+        assert await news.wait_after(2, DEADLINE)
+        database.generation = 1
+        assert not await news.wait_after(1, 0.02)
+        news.close()
+
+
+async def test_a_generation_that_fell_while_others_waited_is_no_news() -> None:
+    database = Database()
+    news = News(database.read, interval=0.001)
+    async with anyio.create_task_group() as tasks:
+        tasks.start_soon(news.run)
+        tasks.start_soon(news.wait_after, 3, 0.2)
+        while not database.reads:
+            await anyio.sleep(0.001)
+        database.generation = 1
+        seen = database.reads
+        while database.reads < seen + 3:
+            await anyio.sleep(0.001)
+        assert not await news.wait_after(1, 0.02)
         news.close()
 
 
