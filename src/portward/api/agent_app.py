@@ -42,8 +42,6 @@ MAX_BODY = 8 * 1024 * 1024
 MAX_WAIT = 60.0
 #: Seconds between two notes in the database that a host still asks.
 _POLL_NOTED_EVERY = 10.0
-#: Seconds between two looks at a database that was restored from a backup under this process.
-_PAUSE = 0.1
 #: Worker threads, apart from those of the users' API: a change that wakes all agents must not make users wait.
 _THREADS = 8
 
@@ -86,15 +84,12 @@ class _Listener:
         host = await self._in_thread(self._authenticate, token)
         asked = await _message(request, StateRequest)
         await self._note_poll(host)
-        deadline, seen = anyio.current_time() + min(max(asked.wait, 0.0), MAX_WAIT), -1
+        deadline = anyio.current_time() + min(max(asked.wait, 0.0), MAX_WAIT)
         waiting = True
         while True:
             found = await self._in_thread(self._look, token, asked)
             if found.is_news or not waiting:
                 return Response(found.content, media_type="application/json")
-            if found.generation <= seen:
-                await anyio.sleep(_PAUSE)  # the database went back, and the news have not noticed
-            seen = found.generation
             woken = await self._news.wait_after(found.generation, deadline - anyio.current_time())
             waiting = woken and anyio.current_time() < deadline
 
