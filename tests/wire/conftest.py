@@ -1,4 +1,4 @@
-"""A whole server on loopback with a database of its own, for tests that know it over HTTP alone."""
+"""A whole server on loopback, for tests that know it over HTTP alone."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,9 +9,13 @@ from typing import Any
 import anyio
 import httpx2
 import pytest
+from sqlalchemy import delete
+from sqlalchemy.orm import Session
 
 from portward.api.server import serve_until
 from portward.config import API, AgentAPI, Database, Settings
+from portward.store import Store
+from portward.store.tables import Base, State
 
 DEADLINE = 20.0
 UNKNOWN = "00000000-0000-4000-8000-000000000000"
@@ -129,9 +133,27 @@ def settings(directory: Path, **api: Any) -> Settings:
     )
 
 
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Store]]:
+    """One server for all tests that need no other, and its database."""
+    chosen = settings(tmp_path_factory.mktemp("api"))
+    with running(chosen) as url:
+        store = Store(chosen.database.url)
+        yield url, store
+        store.close()
+
+
 @pytest.fixture
-def api(tmp_path: Path) -> Iterator[Api]:
-    with running(settings(tmp_path)) as url:
-        client = Api(url)
-        yield client
-        client.http.close()
+def api(server: tuple[str, Store]) -> Iterator[Api]:
+    """A client of a server that holds nothing yet."""
+    url, store = server
+    store.writing(_forget_everything)
+    client = Api(url)
+    yield client
+    client.http.close()
+
+
+def _forget_everything(session: Session) -> None:
+    for table in reversed(Base.metadata.sorted_tables):
+        if table is not State.__table__:
+            session.execute(delete(table))
