@@ -1,10 +1,8 @@
 """``portward api``, ``agent``, ``db`` and ``run``: the processes, as they are started by hand or by systemd."""
 
-from contextlib import suppress
 from typing import Annotated
 
 import typer
-from sqlalchemy.orm import Session
 
 from portward import agent as host_agent
 from portward import api as http_api
@@ -53,13 +51,7 @@ def run(context: typer.Context) -> None:
     """Run API and agent on this machine, with SQLite in one file. The agent is started again when it ends."""
     configuration = settings(context)
     host = configuration.agent.host
-
-    def renew_token(session: Session) -> str:
-        with suppress(agents.UnknownHost):
-            agents.revoke(session, host, now())
-        return agents.add_host(session, host, now())
-
     with database(context) as store:
-        token = store.writing(renew_token)
+        token = store.writing(lambda session: agents.renew_token(session, host, now()))
     with AgentProcess(context.find_root().params.get("config"), host, token) as process:
         http_api.serve(configuration, on_ready=lambda _, agent_api: process.start(agent_api))
