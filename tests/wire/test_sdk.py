@@ -9,7 +9,7 @@ from openstack.exceptions import BadRequestException, ConflictException
 
 from wire.conftest import Api
 
-pytestmark = pytest.mark.filterwarnings("ignore::openstack.warnings.OpenStackDeprecationWarning")
+pytestmark = pytest.mark.filterwarnings("ignore::PendingDeprecationWarning")
 
 
 @pytest.fixture(params=["", "/v2.0"])

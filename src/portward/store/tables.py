@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Boolean, DateTime, ForeignKey, Integer, MetaData, String, Text
-from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column, relationship
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
 
 class Base(DeclarativeBase):
@@ -72,8 +72,6 @@ class FirewallPolicy(StandardAttributes, Base):
     audited: Mapped[bool] = mapped_column(Boolean, default=False)
     version: Mapped[int] = mapped_column(BigInteger, default=0)
 
-    rules: Mapped[list["PolicyRule"]] = relationship(order_by="PolicyRule.position", cascade="all, delete-orphan")
-
 
 class PolicyRule(Base):
     """Rule ``rule_id`` stands in policy ``policy_id``; lower positions decide first. Gaps are allowed."""
@@ -100,8 +98,6 @@ class FirewallGroup(StandardAttributes, Base):
     generation: Mapped[int] = mapped_column(BigInteger, default=0)
     changed_at: Mapped[datetime] = mapped_column(DateTime)
     realised_once: Mapped[bool] = mapped_column(Boolean, default=False)
-
-    ports: Mapped[list["GroupPort"]] = relationship(order_by="GroupPort.position", cascade="all, delete-orphan")
 
 
 class GroupPort(Base):

@@ -1,0 +1,59 @@
+"""Converters under values that nobody thought of."""
+
+from ipaddress import ip_network
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from portward.api import converters as to
+from portward.api.converters import Converter
+from portward.model import InvalidValue
+from portward.service.errors import InvalidInput
+
+JSON = st.recursive(
+    st.none() | st.booleans() | st.integers() | st.floats(allow_nan=False) | st.text(),
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
+    max_leaves=5,
+)
+CONVERTERS = [
+    to.string(255), to.string_or_empty(255), to.boolean, to.integer, to.ip_version, to.protocol, to.action,
+    to.address_or_prefix, to.port_range, to.port_range_or_clear, to.uuid_or_null, to.uuid_list, to.mac_address,
+    to.fixed_ips, to.address_pairs, to.profile,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("convert", CONVERTERS)
+@given(value=JSON)
+def test_any_json_is_converted_or_refused_and_nothing_else(convert: Converter, value: Any) -> None:
+    try:
+        converted = convert(value)
+    except (InvalidValue, InvalidInput):
+        return
+    assert convert(converted if not isinstance(converted, tuple) else list(converted)) == converted
+
+
+@given(st.integers(0, 65535), st.integers(0, 65535))
+def test_a_range_is_never_lost_or_widened(one: int, other: int) -> None:
+    first, last = sorted((one, other))
+    if last == 0:
+        return
+    assert to.port_range(f"{first}:{last}") == (str(first) if first == last else f"{first}:{last}")
+
+
+@given(st.ip_addresses())
+def test_an_address_is_kept_as_written(address: Any) -> None:
+    for text in (str(address), str(address).upper(), f"{address}/{address.max_prefixlen - 1}", address.exploded):
+        assert to.address_or_prefix(text) == text
+        ip_network(text, strict=False)
+
+
+@pytest.mark.parametrize("text", ["1", "t", "True", "ON", "y", "YES", True, 1])
+def test_what_means_true(text: Any) -> None:
+    assert to.boolean(text) is True
+
+
+@pytest.mark.parametrize("text", ["0", "F", "false", "off", "N", "no", False, 0])
+def test_what_means_false(text: Any) -> None:
+    assert to.boolean(text) is False
