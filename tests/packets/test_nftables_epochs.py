@@ -127,3 +127,18 @@ def test_an_agent_with_another_mask_takes_over_under_traffic(lab: Lab) -> None:
         counts = stream.stop()
     for flow, count in zip(flows, counts, strict=True):
         assert count.received == (count.sent if flow.port == 5001 else 0), flow
+
+
+def test_a_mark_of_another_mask_revives_nothing_when_its_number_comes(lab: Lab) -> None:
+    """The old table still marked with 5 when the new one began, with 1, to count to 5."""
+    with enforcing(lab, ct_mark_mask=0xFF) as enforce:
+        for number in range(5):
+            enforce(blue=Guard(ingress=udp(5002, 6000 + number)))
+        cut = lab.red.connect("udp", lab.blue.address(), 5002)
+        assert marks(lab.router_netns)[5002] == {5}
+    with enforcing(lab, ct_mark_mask=0xF) as enforce:
+        for number in range(5):
+            enforce(blue=Guard(ingress=udp(6000 + number)))
+            assert epoch(lab.router_netns) == number + 1
+        assert not cut.exchange(0.2)
+    cut.close()

@@ -1,11 +1,12 @@
 """Agents that start, and namespaces, devices and rules that change behind the agent's back."""
 
+import os
 import re
 import select
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
-from pathlib import Path
 
 import pytest
 
@@ -15,6 +16,8 @@ from packets.nftables_router import enforcing, epoch, nft, ruleset, udp
 from portward.dataplane.netns import in_namespace
 from portward.dataplane.nftables.driver import NftablesDataplane
 from portward.dataplane.nftables.libnftables import Nft
+from portward.dataplane.nftables.namespace import Step
+from portward.dataplane.protocol import DataplaneError
 from portward.lab import Lab, Outcome
 from portward.model import Binding, CoveredPort, HostState, Port, PortKind, Report
 
@@ -85,6 +88,7 @@ def test_accepted_connections_outlive_a_restart_and_others_are_cut(lab: Lab, enf
         "flush ruleset",
         "delete table inet portward",
         "flush chain inet portward forward",
+        "delete chain inet portward forward",
         "insert rule inet portward forward accept",
         "flush set inet portward {build}/covered",
         "flush map inet portward {build}/ingress",
@@ -180,21 +184,40 @@ def test_two_ports_that_claim_one_device_are_both_told_and_nothing_passes(lab: L
     assert outcomes(lab) == [SILENT, SILENT]
 
 
-def test_the_agents_own_namespace_is_refused_by_any_name(tmp_path: Path) -> None:
-    own = Path(f"/run/netns/pw-{tmp_path.name[-8:]}")
-    own.touch()
-    subprocess.run(["mount", "--bind", "/proc/self/ns/net", own], check=True)
-    try:
-        dataplane = NftablesDataplane()
-        for name in (None, own.name):
-            (port,) = dataplane.apply(bound(name)).ports
-            assert port.error is not None
-            assert "allow_root_namespace" in port.error
-        assert dataplane.cleanup() == ()
-        dataplane.close()
-    finally:
-        subprocess.run(["umount", own], check=True)
-        own.unlink()
+OWN = """
+import sys
+from packets.test_nftables_restart import bound
+from portward.dataplane.nftables import NftablesDataplane
+dataplane = NftablesDataplane(allow_root_namespace=sys.argv[2] == "allowed")
+for name in (None, sys.argv[1]):
+    print(dataplane.apply(bound(name, "lo")).ports[0].error)
+print(dataplane.cleanup())
+"""
+
+
+def own_namespace(netns: str, allowed: str) -> list[str]:
+    """What an agent says whose own namespace is ``netns``, so that the tests' own is out of reach."""
+    command = [sys.executable, "-c", OWN, netns, allowed]
+    environment = os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)}
+    return in_namespace(
+        netns, lambda: subprocess.run(command, env=environment, capture_output=True, text=True, check=True)
+    ).stdout.splitlines()
+
+
+def test_the_agents_own_namespace_is_refused_by_any_name(namespace: str) -> None:
+    ip("netns", "add", namespace)
+    *errors, cleaned = own_namespace(namespace, "refused")
+    assert ["allow_root_namespace" in error for error in errors] == [True, True]
+    assert "portward" not in nft(namespace, "list ruleset")
+    assert cleaned == "()"
+
+
+def test_the_own_namespace_is_enforced_when_that_is_allowed(namespace: str) -> None:
+    ip("netns", "add", namespace)
+    *errors, cleaned = own_namespace(namespace, "allowed")
+    assert errors == ["None", "None"]
+    assert "the agent's own namespace" in cleaned
+    assert "portward" not in nft(namespace, "list ruleset")
 
 
 @pytest.mark.parametrize("kind", [PortKind.VM, PortKind.DISTRIBUTED_ROUTER])
@@ -217,3 +240,24 @@ def test_a_refusal_of_the_kernel_is_reported_and_enforced_once_it_is_over(lab: L
     owner.close()
     assert [port.error for port in enforce.dataplane.apply(wanted).ports] == [None, None]
     assert outcomes(lab) == [PASSED, SILENT]
+
+
+def test_a_change_that_fails_half_way_leaves_the_old_policies_in_force(lab: Lab) -> None:
+    failing: list[Step] = []
+
+    def fail(step: Step) -> None:
+        if step in failing:
+            raise DataplaneError("as if the next transaction were refused")
+
+    with enforcing(lab, on_step=fail) as enforce:
+        enforce(**GUARDS)
+        failing.append(Step.PREPARED)
+        wanted = state_of(lab.ports, {"blue": Guard(ingress=ALLOW_ALL)}, enforce.state)
+        assert [port.error for port in enforce.dataplane.apply(wanted).ports] == [
+            "as if the next transaction were refused"
+        ]
+        assert outcomes(lab) == [PASSED, SILENT]
+        assert not select.select(enforce.dataplane.watched(), [], [], 0)[0], "the agent would try without a pause"
+        failing.clear()
+        assert [port.error for port in enforce.dataplane.apply(wanted).ports] == [None]
+        assert outcomes(lab) == [PASSED, PASSED]

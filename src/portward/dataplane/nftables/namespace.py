@@ -7,29 +7,22 @@ Foreign tables are never read, let alone written.
 """
 
 import os
-import re
 import socket
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from enum import StrEnum
 from types import TracebackType
-from typing import Any, NamedTuple, Self
-
-import msgspec
+from typing import Self
 
 from portward.dataplane.netns import in_namespace, namespace_id
 from portward.dataplane.nftables import conntrack
+from portward.dataplane.nftables.adoption import NOTHING, look
 from portward.dataplane.nftables.change import Change, Installed, Planner
 from portward.dataplane.nftables.epochs import Epochs, MarkFilter
 from portward.dataplane.nftables.libnftables import Nft
 from portward.dataplane.nftables.netlink import NETFILTER, Netlink, NetlinkError, attribute, attributes
 from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, Wanted
 from portward.dataplane.protocol import DataplaneError
-
-_EPOCH = re.compile(r"v(\d+)/epoch/(\d+)/([1-9a-f][0-9a-f]*)")
-_NAME = re.compile(r"[A-Za-z][A-Za-z0-9/._-]*")
-_SERIAL = re.compile(r"v(\d+)/")
-_BASE = {"type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}
 
 # linux/netfilter/nf_tables.h, linux/rtnetlink.h
 _NFTABLES = 10 << 8
@@ -48,29 +41,6 @@ class Step(StrEnum):
     PREPARED = "prepared"
     SWITCHED = "switched"  # the change is in force
     REMOVED = "removed"
-
-
-class _Found(msgspec.Struct, frozen=True, kw_only=True):
-    """What an earlier life left in the kernel."""
-
-    serial: int  # the highest in use
-    epoch: int | None  # in force, when it is certain and of our mask
-    marks: frozenset[int]  # which any chain there might write into our bits of a connection's mark
-    objects: tuple[tuple[str, str], ...]  # (kind, name), the base chain aside
-
-
-class _Listed(NamedTuple):
-    """An object of our table, and whether it is such that a change can go on from it."""
-
-    kind: str
-    name: str
-    usable: bool
-
-
-def _is_usable(seen: dict[str, Any]) -> bool:
-    if seen["name"] == BASE_CHAIN:
-        return all(seen.get(key) == value for key, value in _BASE.items())
-    return bool(_NAME.fullmatch(seen["name"]))  # it will be written into text
 
 
 class RouterNamespace:
@@ -163,7 +133,10 @@ class RouterNamespace:
         self._installed = change.result
 
     def _build(self, wanted: Wanted) -> Change:
-        found = self._look()
+        found = look(self._nft, self._epochs) if self.has_table() else NOTHING
+        if not found.usable:
+            self._run(f"delete table {TABLE}\n")
+            found = NOTHING
         certain = found.epoch is not None
         epoch = self._epochs.after(found.epoch or 0)
         while not certain and self._epochs.mark(epoch) in found.marks:
@@ -217,48 +190,6 @@ class RouterNamespace:
         if text:
             self._nft.run(text)
             self._commits += 1
-
-    def _look(self) -> _Found:
-        """What an earlier life left; a table with which nothing can be done is deleted first."""
-        objects: list[tuple[str, str]] = []
-        if self.has_table():
-            for item in self._listed():
-                if item.name != BASE_CHAIN:
-                    objects.append((item.kind, item.name))
-                if not item.usable:
-                    self._run(f"delete table {TABLE}\n")
-                    return self._look()
-        in_force = None
-        if objects:
-            rules = [
-                item["rule"]["expr"] for item in self._nft.objects(f"list chain {TABLE} {BASE_CHAIN}") if "rule" in item
-            ]
-            if len(rules) == 1 and len(rules[0]) == 1:
-                in_force = rules[0][0].get("goto", {}).get("target")
-        marks, epoch = set(), None
-        for _, title in objects:
-            match = _EPOCH.fullmatch(title)
-            if match:
-                number, mask = int(match[2]), int(match[3], 16)
-                known = Epochs(mask)
-                marks.add(known.mark(number) & self._epochs.mask)
-                if title == in_force and known == self._epochs and 1 <= number <= known.last:
-                    epoch = number
-        serials = [int(match[1]) for _, title in objects if (match := _SERIAL.match(title))]
-        return _Found(
-            serial=max(serials, default=0),
-            epoch=epoch,
-            marks=frozenset(marks),
-            objects=tuple(objects),
-        )
-
-    def _listed(self) -> Iterator[_Listed]:
-        """The chains, maps and sets of our table."""
-        for kind in ("chain", "map", "set"):
-            for item in self._nft.objects(f"list {kind}s inet"):
-                seen = item.get(kind)
-                if seen and seen["table"] == TABLE.split()[1]:
-                    yield _Listed(kind, seen["name"], usable=_is_usable(seen))
 
     def _clear_marks(self, which: MarkFilter, spare: frozenset[int] = frozenset()) -> None:
         in_namespace(self._fd, lambda: conntrack.clear_marks(self._epochs.mask, which, spare))
