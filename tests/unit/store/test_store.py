@@ -59,17 +59,22 @@ def test_foreign_keys_are_enforced(store: Store) -> None:
         assert session.scalar(text("PRAGMA foreign_keys")) == 1
 
 
-def test_generations_of_concurrent_writers_are_all_different(store: Store) -> None:
+@pytest.mark.parametrize("processes", [1, 2])
+def test_generations_of_concurrent_writers_are_all_different(store: Store, url: str, processes: int) -> None:
+    """A second store on the same file is to the first what another process is."""
+    stores = [store] if processes == 1 else [store, Store(url)]
     seen: list[int] = []
 
-    def write() -> None:
-        seen.extend(store.writing(raise_generation) for _ in range(10))
+    def write(to: Store) -> None:
+        seen.extend(to.writing(raise_generation) for _ in range(10))
 
-    threads = [threading.Thread(target=write) for _ in range(8)]
+    threads = [threading.Thread(target=write, args=(stores[number % processes],)) for number in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
+    for other in stores[1:]:
+        other.close()
     assert sorted(seen) == list(range(1, 81))
 
 
