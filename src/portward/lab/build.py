@@ -119,12 +119,12 @@ table inet lab {{
   set closed {{ type inet_proto . inet_service; }}
   chain answer {{
     type filter hook prerouting priority mangle; policy accept;
-    meta l4proto != {{ tcp, udp }} accept
+    meta l4proto != {{ 6, 17 }} accept
     meta l4proto . th dport @closed accept
     fib daddr type != local accept
     socket wildcard {{ 0, 1 }} accept
-    meta nfproto ipv4 meta l4proto {{ tcp, udp }} tproxy ip to :{responder.PORT}
-    meta nfproto ipv6 meta l4proto {{ tcp, udp }} tproxy ip6 to :{responder.PORT}
+    meta nfproto ipv4 meta l4proto {{ 6, 17 }} tproxy ip to :{responder.PORT}
+    meta nfproto ipv6 meta l4proto {{ 6, 17 }} tproxy ip6 to :{responder.PORT}
   }}
 }}
 """

@@ -16,7 +16,7 @@ from portward.lab.probe import TIMEOUT, Probe, ProbeRequest, Protocol, probe_all
 from portward.lab.sender import Flow
 from portward.lab.state import LabHost
 from portward.lab.stream import Stream
-from portward.model import Address, IPVersion
+from portward.model import TCP, UDP, Address, IPVersion
 
 if TYPE_CHECKING:
     from portward.lab.lab import Lab
@@ -145,7 +145,8 @@ class Host:
 
     def close_port(self, protocol: Protocol | str, port: int) -> None:
         """From now on nothing answers on this port: a reset for TCP, port unreachable for UDP."""
-        nft(self.netns, f"add element inet lab closed {{ {Protocol(protocol)} . {int(port)} }}")
+        number = {Protocol.TCP: TCP, Protocol.UDP: UDP}[Protocol(protocol)]
+        nft(self.netns, f"add element inet lab closed {{ {number} . {int(port)} }}")
 
     def _source(self, source: Address | str | None, destination: Address) -> Address:
         return self.address(destination.version) if source is None else ip_address(source)

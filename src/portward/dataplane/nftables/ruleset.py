@@ -1,5 +1,6 @@
 """What stands in a router namespace, as nft text: names, rule lists, epoch chains. Pure.
 
+Protocols are numbers: nft resolves names through /etc/protocols, which a small Debian does not have.
 Nothing here is a free string: names are validated device names and digests, the rest are numbers, addresses and
 fixed words, so no value of the model can break out of the text. Which transaction carries what is
 ``change``'s business. The whole ruleset, with the reasons, is in docs/design/nftables.md.
@@ -13,6 +14,9 @@ import msgspec
 
 from portward.dataplane.nftables.epochs import Epochs
 from portward.model import (
+    ICMP,
+    ICMPV6,
+    TCP,
     Action,
     CoveredPort,
     Direction,
@@ -149,7 +153,7 @@ def skeleton(build: int) -> str:
     refuse = [
         f"iifname @{covered} update @{refused} {{ iifname {over} }} drop",
         f"oifname @{covered} update @{refused} {{ oifname {over} }} drop",
-        "meta l4proto tcp reject with tcp reset",
+        f"meta l4proto {TCP:d} reject with tcp reset",
         "reject with icmpx admin-prohibited",
     ]
     return (
@@ -169,7 +173,7 @@ def epoch_chains(build: int, serial: int, epoch: int, epochs: Epochs, reverse_pa
     accept = [f"ct mark set ct mark and {epochs.others:#x} or {epochs.mark(epoch):#x}", "accept"]
     check = {"strict": ["fib saddr . iif oif missing drop"], "loose": ["fib saddr oif missing drop"], "off": []}
     accepted = f"ct mark and {epochs.mask:#x} == {epochs.mark(epoch):#x}"
-    icmp_error = "ct state related meta l4proto { icmp, ipv6-icmp }"
+    icmp_error = f"ct state related meta l4proto {{ {ICMP:d}, {ICMPV6:d} }}"
     decide = [
         *check[reverse_path],
         f"ct state established,new {accepted} accept",
