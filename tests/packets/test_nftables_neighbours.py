@@ -156,3 +156,24 @@ def test_a_state_without_ports_ends_what_an_earlier_agent_enforced(lab: Lab) -> 
     with enforcing(lab) as enforce:
         enforce.dataplane.apply(HostState(generation=7))
     assert lab.red.probe("udp", lab.blue.address(), 5001).outcome is PASSED
+
+
+def test_the_table_of_another_agent_stays_where_no_port_of_ours_is_bound(lab: Lab) -> None:
+    with enforcing(lab, owner="theirs") as theirs:
+        theirs(blue=Guard())
+    before = nft(lab.router_netns, "list table inet portward")
+    with enforcing(lab, owner="ours") as ours:
+        ours.dataplane.apply(HostState(generation=1))
+        assert ours.dataplane.cleanup() == ()
+    assert nft(lab.router_netns, "list table inet portward") == before
+
+
+def test_a_port_of_ours_is_enforced_where_another_agents_table_stood_and_nothing_of_that_is_left(lab: Lab) -> None:
+    with enforcing(lab, owner="theirs") as theirs:
+        theirs(blue=Guard(), red=Guard())
+    with enforcing(lab, owner="ours") as ours:
+        ours(blue=Guard(ingress=udp(5001)))
+        assert lab.red.probe("udp", lab.blue.address(), 5001).outcome is Outcome.PASSED
+        assert lab.red.probe("udp", lab.blue.address(), 5002).outcome is Outcome.SILENT
+        ours()
+    assert "portward" not in nft(lab.router_netns, "list ruleset")

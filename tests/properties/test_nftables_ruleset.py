@@ -119,7 +119,7 @@ _hostile = st.one_of(
 
 @given(_hostile, _hostile, _hostile)
 def test_no_name_can_break_out_of_the_text(device: str, netns: str, policy_id: str) -> None:
-    planner = Planner(epochs=Epochs(0xFFFF), reverse_path="strict")
+    planner = Planner(owner="host", epochs=Epochs(0xFFFF), reverse_path="strict")
 
     def text(device: str, netns: str, policy_id: str) -> str:
         port = Port(id=ident(1), kind=PortKind.ROUTER, binding=Binding(netns=netns, device=device))

@@ -66,6 +66,7 @@ def _drivers(settings: Settings) -> Drivers:
                 ct_mark_mask=settings.nftables.ct_mark_mask,
                 reverse_path=settings.nftables.reverse_path,
                 allow_root_namespace=settings.agent.allow_root_namespace,
+                owner=settings.agent.host,
             )
         }
     )

@@ -10,7 +10,7 @@ from portward.dataplane.nftables.epochs import Epochs
 from portward.dataplane.nftables.ruleset import DeviceLists, Part, Wanted
 from portward.model import Action, Rule, Stratum
 
-PLANNER = Planner(epochs=Epochs(0xFFFF), reverse_path="strict")
+PLANNER = Planner(owner="host", epochs=Epochs(0xFFFF), reverse_path="strict")
 
 
 def part(*actions: str) -> tuple[Part, ...]:

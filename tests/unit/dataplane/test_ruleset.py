@@ -150,5 +150,5 @@ def test_only_our_bits_of_a_mark_are_ever_compared_or_written() -> None:
 
 
 def test_the_base_chain_never_drops_by_its_policy() -> None:
-    assert "policy accept" in skeleton(1)
-    assert "policy drop" not in skeleton(1)
+    assert "policy accept" in skeleton(1, "host")
+    assert "policy drop" not in skeleton(1, "host")

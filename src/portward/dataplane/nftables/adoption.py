@@ -16,6 +16,7 @@ from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE
 
 _EPOCH = re.compile(r"v(\d+)/epoch/(\d+)/([1-9a-f][0-9a-f]*)")
 _NAME = re.compile(r"[A-Za-z][A-Za-z0-9/._-]*")
+_OWNER = re.compile(r"v\d+/owner/([0-9a-f]{16})")
 _SERIAL = re.compile(r"v(\d+)/")
 _BASE = {"type": "filter", "hook": "forward", "prio": 0, "policy": "accept"}
 
@@ -27,6 +28,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int | None = None  # in force, when it is certain and of our mask
     marks: frozenset[int] = frozenset()  # which any chain there might write into our bits of a connection's mark
     objects: tuple[tuple[str, str], ...] = ()  # (kind, name), the base chain aside
+    owners: frozenset[str] = frozenset()  # marks of the agents that built it; two, if one died taking it over
     usable: bool = True  # false: a change cannot go on from here, the table has to go
 
 
@@ -58,9 +60,15 @@ def look(nft: Nft, epochs: Epochs) -> Found:
             marks.add(known.mark(number) & epochs.mask)
             if title == in_force and known == epochs and 1 <= number <= known.last:
                 epoch = number
+    owners = frozenset(match[1] for _, title in objects if (match := _OWNER.fullmatch(title)))
     serials = [int(match[1]) for _, title in objects if (match := _SERIAL.match(title))]
     return Found(
-        serial=max(serials, default=0), epoch=epoch, marks=frozenset(marks), objects=tuple(objects), usable=usable
+        serial=max(serials, default=0),
+        epoch=epoch,
+        marks=frozenset(marks),
+        objects=tuple(objects),
+        owners=owners,
+        usable=usable,
     )
 
 

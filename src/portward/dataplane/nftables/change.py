@@ -37,8 +37,9 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Planner(msgspec.Struct, frozen=True, kw_only=True):
-    """Writes changes for one configuration."""
+    """Writes changes for one configuration; the tables it builds belong to the agent ``owner``."""
 
+    owner: str
     epochs: Epochs
     reverse_path: ReversePath
 
@@ -51,7 +52,7 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
         for device, lists in wanted.devices.items():
             chains += [(title, [rule]) for title, rule in _device_rules(serial, device, lists)]
         return Change(
-            prepare=f"table {TABLE} {{\n{ruleset.skeleton(serial)}{ruleset.chain_text(chains)}}}\n"
+            prepare=f"table {TABLE} {{\n{ruleset.skeleton(serial, self.owner)}{ruleset.chain_text(chains)}}}\n"
             + _elements("add", serial, wanted.devices),
             switch=self._switch_epoch(serial, epoch),
             remove=_delete(leftovers),

@@ -64,6 +64,8 @@ class NftablesDataplane:
         reverse_path: what is dropped on covered ports: packets from a source that is not routed back through the
             device they came by (``strict``) or not routed at all (``loose``).
         allow_root_namespace: whether ports may be bound in the namespace of this process.
+        owner: of the tables: they are told from those of another agent on this machine, which are left alone in
+            namespaces where no port of ours is bound.
         on_step: called after each step of a change in a namespace.
     """
 
@@ -73,9 +75,10 @@ class NftablesDataplane:
         ct_mark_mask: int = 0xFFFF,
         reverse_path: ReversePath = "strict",
         allow_root_namespace: bool = False,
+        owner: str = "",
         on_step: Callable[[Step], None] = lambda _: None,
     ) -> None:
-        self._planner = Planner(epochs=Epochs(ct_mark_mask), reverse_path=reverse_path)
+        self._planner = Planner(owner=owner, epochs=Epochs(ct_mark_mask), reverse_path=reverse_path)
         self._allow_root_namespace = allow_root_namespace
         self._on_step = on_step
         self._own = _identity(None)
@@ -112,12 +115,13 @@ class NftablesDataplane:
         return (self._watch.fileno(),)
 
     def cleanup(self) -> tuple[str, ...]:
-        """Remove our table and marks from every namespace; see ``Dataplane.cleanup``."""
+        """Remove our tables and marks from every namespace; see ``Dataplane.cleanup``."""
         said = []
         for name in self._all_names():
             label = "the agent's own namespace" if name is None else f"namespace {name}"
             try:
-                if self._open(name).remove():
+                namespace = self._open(name)
+                if namespace.is_ours() and namespace.remove():
                     said.append(f"{label}: forwarded traffic is no longer filtered by Portward")
             except (NoSuchNamespace, OwnNamespace, InvalidValue):
                 continue  # nothing of ours can be there
@@ -166,7 +170,7 @@ class NftablesDataplane:
         for identity in self._namespaces.keys() - keep:
             namespace = self._namespaces[identity]
             try:
-                if namespace.name not in vanished:
+                if namespace.name not in vanished and namespace.is_ours():
                     namespace.remove()
             except (PortwardError, OSError) as error:  # no port is there to say so; the next call tries again
                 _log.warning("still filtered although no port is covered", namespace=namespace.name, error=str(error))

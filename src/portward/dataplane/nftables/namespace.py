@@ -21,7 +21,7 @@ from portward.dataplane.nftables.change import Change, Installed, Planner
 from portward.dataplane.nftables.epochs import Epochs, MarkFilter
 from portward.dataplane.nftables.libnftables import Nft
 from portward.dataplane.nftables.netlink import NETFILTER, Netlink, NetlinkError, attribute, attributes
-from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, Wanted
+from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, Wanted, owner_mark
 from portward.dataplane.protocol import DataplaneError
 
 # linux/netfilter/nf_tables.h, linux/rtnetlink.h
@@ -159,6 +159,16 @@ class RouterNamespace:
                 return False
             raise
         return True
+
+    def is_ours(self) -> bool:
+        """Whether the table that is here was built by this agent, in this life or an earlier one.
+
+        Raises:
+            DataplaneError: it cannot be listed.
+        """
+        return self._installed is not None or (
+            self.has_table() and owner_mark(self._planner.owner) in look(self._nft, self._epochs).owners
+        )
 
     def remove(self) -> bool:
         """Take away our table and our bits of all connection marks, so that no trace is left; was there a table?

@@ -146,8 +146,13 @@ def chain_text(chains: Iterable[Chain]) -> str:
     return "".join(f"chain {title} {{\n" + "".join(f"  {line}\n" for line in lines) + "}\n" for title, lines in chains)
 
 
-def skeleton(build: int) -> str:
-    """The body of a table block: base chain, dispatch maps and sets, all empty, and the chain that rejects."""
+def owner_mark(owner: str) -> str:
+    """A digest of ``owner``, the agent that a table belongs to; part of the name of a chain that does nothing."""
+    return hashlib.sha256(owner.encode()).hexdigest()[:16]
+
+
+def skeleton(build: int, owner: str) -> str:
+    """The body of a table block: base chain, dispatch maps and sets, all empty, whose it is, and how it rejects."""
     covered, refused = name(build, "covered"), name(build, "refused")
     over = f"limit rate over {REJECTS_A_SECOND}/second burst {REJECTS_A_SECOND} packets"
     refuse = [
@@ -161,7 +166,7 @@ def skeleton(build: int) -> str:
         f"set {refused} {{ type ifname; flags dynamic,timeout; size 65535; timeout 1m; }}\n"
         + "".join(f"map {name(build, direction)} {{ type ifname : verdict; }}\n" for direction in Direction)
         + f"chain {BASE_CHAIN} {{ {BASE_HOOK} }}\n"
-        + chain_text([(name(build, "refuse"), refuse)])
+        + chain_text([(name(build, "owner", owner_mark(owner)), []), (name(build, "refuse"), refuse)])
     )
 
 
