@@ -11,6 +11,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -28,7 +29,7 @@ class Portward:
     """``portward api`` and ``portward agent`` with everything they write in ``directory``."""
 
     def __init__(self, directory: Path) -> None:
-        self._directory = directory
+        self.directory = directory
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("PORTWARD_")}
         api, agents = _free_port(), _free_port()
         self.url = f"http://127.0.0.1:{api}"
@@ -51,16 +52,17 @@ class Portward:
             ProcessError: it does not within 20 seconds.
         """
         self._start("api")
-        self._wait("api", "answers", lambda: self._http.get("/").is_success, 20)
-        self.token = self.command("host", "add", HOST, "--format", "json")["token"]
+        self.wait("api", "answers", lambda: self._http.get("/").is_success, 20)
+        if not self.token:
+            self.token = self.command("host", "add", HOST, "--format", "json")["token"]
 
     def start_agent(self) -> None:
         """Start the agent; what it enforces shows in the groups' status."""
         self._start("agent")
 
-    def kill_agent(self) -> None:
-        """``kill -9`` the agent, and wait until it is gone."""
-        process = self._running.pop("agent")
+    def kill(self, name: str) -> None:
+        """``kill -9`` the process ``name`` ("api" or "agent"), and wait until it is gone."""
+        process = self._running.pop(name)
         process.send_signal(signal.SIGKILL)
         process.wait()
 
@@ -107,18 +109,18 @@ class Portward:
                     raise ProcessError(f"group {group['name']} is in ERROR: {json.dumps(why)}")
             return not any(group["status"].startswith("PENDING") for group in groups)
 
-        self._wait("agent", "has realised every group", realised, seconds)
+        self.wait("agent", "has realised every group", realised, seconds)
 
     def restart_agent(self) -> None:
-        """Start the agent after ``kill_agent``, and wait until it enforces what it kept on disk.
+        """Start the agent after ``kill``, and wait until it enforces what it kept on disk.
 
         Raises:
             ProcessError: it does not within 20 seconds.
         """
-        log = self._log("agent")
+        log = self.log("agent")
         before = log.stat().st_size
         self._start("agent")
-        self._wait("agent", "enforces", lambda: b"enforced" in log.read_bytes()[before:], 20)
+        self.wait("agent", "enforces", lambda: b"enforced" in log.read_bytes()[before:], 20)
 
     def stop(self) -> None:
         """End both processes, as an operator would: what is enforced stays enforced."""
@@ -147,7 +149,7 @@ class Portward:
         return done.stdout
 
     def _start(self, name: str) -> None:
-        with self._log(name).open("ab") as log:
+        with self.log(name).open("ab") as log:
             self._running[name] = self._spawn(name, log)
 
     def _spawn(self, name: str, log: BinaryIO) -> "subprocess.Popen[bytes]":
@@ -161,20 +163,26 @@ class Portward:
             start_new_session=True,  # Ctrl-C is for the demo, which then ends them in order
         )
 
-    def _wait(self, name: str, what: str, condition: Any, seconds: float) -> None:
+    def wait(self, name: str, what: str, condition: Callable[[], bool], seconds: float) -> None:
+        """Wait until ``condition`` holds, while the process ``name`` runs.
+
+        Raises:
+            ProcessError: the process ended, or ``seconds`` are over.
+        """
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             process = self._running.get(name)
             if process is not None and process.poll() is not None:
-                raise ProcessError(f"portward {name} ended:\n{self._log(name).read_text()}")
+                raise ProcessError(f"portward {name} ended:\n{self.log(name).read_text()}")
             with contextlib.suppress(httpx2.TransportError):
                 if condition():
                     return
             time.sleep(0.02)
-        raise ProcessError(f"after {seconds} s, portward {name} not yet {what}:\n{self._log(name).read_text()[-4000:]}")
+        raise ProcessError(f"after {seconds} s, portward {name} not yet {what}:\n{self.log(name).read_text()[-4000:]}")
 
-    def _log(self, name: str) -> Path:
-        return self._directory / f"{name}.log"
+    def log(self, name: str) -> Path:
+        """Where the process ``name`` logs."""
+        return self.directory / f"{name}.log"
 
 
 def _free_port() -> int:

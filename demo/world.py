@@ -87,7 +87,7 @@ class RealWorld:
         flows = [red.flow(blue, port, source_port=40000) for port in (kill.allowed_port, kill.denied_port)]
         with red.stream(flows, rate=RATE) as stream:
             time.sleep(0.5)  # traffic before, between and after, not a wait for anything
-            self._portward.kill_agent()
+            self._portward.kill("agent")
             time.sleep(1)
             self._portward.restart_agent()
             time.sleep(0.5)

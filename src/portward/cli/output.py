@@ -47,7 +47,7 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
 
 def say_error(message: str) -> None:
     """Say on standard error what went wrong."""
-    err.print(f"[bold red]portward:[/] {_plain(message)}", highlight=False)
+    err.print(f"[bold red]portward:[/] {_plain(message)}", highlight=False, soft_wrap=True)
 
 
 def show_json(value: Any) -> None:
