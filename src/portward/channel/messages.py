@@ -89,7 +89,7 @@ def digest_of(index: bytes, body_hashes: Mapping[str, bytes]) -> str:
 def _encode_address(value: Any) -> str:
     if isinstance(value, Address | Prefix):
         return str(value)
-    raise NotImplementedError(f"{type(value).__name__} is no part of a message")
+    raise TypeError(f"{type(value).__name__} is no part of a message")
 
 
 def _decode_address(kind: Any, value: Any) -> Any:
@@ -97,7 +97,7 @@ def _decode_address(kind: Any, value: Any) -> Any:
         return ip_address(value)
     if kind is Prefix:
         return ip_network(value)
-    raise NotImplementedError(f"{kind} is no part of a message")
+    raise TypeError(f"{kind} is no part of a message")
 
 
 _Message = TypeVar("_Message")
