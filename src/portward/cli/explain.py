@@ -42,10 +42,12 @@ def explain(
     if format_ is Format.JSON:
         show_json(answer)
         return
-    out.print(Text(answer["verdict"], _STYLE[answer["verdict"]]), Text(answer["reason"]), highlight=False)
+    verdict = Text(f"{answer['verdict']}: ", _STYLE[answer["verdict"]])
+    out.print(verdict + Text(answer["reason"]), highlight=False, soft_wrap=True)
     _show_deciders(answer)
     if answer["passed_over"]:
-        out.print("\nRules before it, and the first field in which each did not match:")
+        which = "Rules before it" if answer["rule_id"] else "Rules that were asked"
+        out.print(f"\n{which}, and the first field in which each did not match:")
         rows = [
             (
                 item["rule_name"] or item["rule_id"],
