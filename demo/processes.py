@@ -135,10 +135,14 @@ class Portward:
                 process.wait()
         self._running.clear()
 
-    def cleanup_agent(self) -> str:
-        """Remove what the agent put on the host; what it says about that."""
+    def cleanup_agent(self, *, prefix: tuple[str, ...] = ()) -> str:
+        """Remove what the agent put on the host; what it says about that. ``prefix`` is a command to run it by.
+
+        Raises:
+            ProcessError: something could not be removed.
+        """
         done = subprocess.run(
-            [_PROGRAM, "--config", self.config, "agent", "cleanup", "--yes"],
+            [*prefix, _PROGRAM, "--config", self.config, "agent", "cleanup", "--yes"],
             capture_output=True,
             text=True,
             env=self._environment,

@@ -171,3 +171,13 @@ def test_cleanup_says_what_is_open_and_leaves_no_trace(portward: Portward, lab: 
     listed = ["ip", "netns", "exec", lab.router_netns, "nft", "list", "tables"]
     tables = subprocess.run(listed, capture_output=True, text=True, check=True)
     assert "portward" not in tables.stdout
+
+
+def test_a_cleanup_that_fails_says_so_and_forgets_nothing(portward: Portward, lab: Lab) -> None:
+    guard(portward, add_port(portward, lab, "blue"), allow=22)
+    portward.kill("agent")
+    kept = (portward.directory / "agent" / "state.json").read_bytes()
+    with pytest.raises(ProcessError, match="CAP_NET_ADMIN"):
+        portward.cleanup_agent(prefix=("setpriv", "--bounding-set=-net_admin"))
+    assert (portward.directory / "agent" / "state.json").read_bytes() == kept
+    assert tcp(lab, 80) is SILENT

@@ -11,6 +11,7 @@ from portward.agent.state_file import StateFile
 from portward.channel.client import Client
 from portward.config import Settings
 from portward.dataplane.nftables.driver import NftablesDataplane
+from portward.dataplane.privileges import require
 from portward.log import log_to_stderr
 from portward.model import PortKind
 
@@ -21,10 +22,12 @@ def run(settings: Settings) -> None:
     """Run the agent of this host until SIGTERM or SIGINT; neither removes anything. Call it in the main thread.
 
     Raises:
+        NotPrivileged: the process may not enforce.
         AgentRunning: one with the same ``state_dir`` runs already.
         StateFileError: ``state_dir`` cannot be used.
     """
     log_to_stderr()
+    require()
     state_file = StateFile(settings.agent.state_dir)
     with state_file.held():
         drivers = _drivers(settings)
@@ -45,9 +48,12 @@ def cleanup(settings: Settings) -> tuple[str, ...]:
     """Remove all that an agent put on this host, and the state on disk; says what is unfiltered from now on.
 
     Raises:
+        NotPrivileged: the process may not enforce.
         AgentRunning: an agent runs; it would enforce all of it again.
+        CleanupFailed: something could not be removed; the state on disk stays too.
         StateFileError: ``state_dir`` cannot be used.
     """
+    require()
     state_file = StateFile(settings.agent.state_dir)
     with state_file.held():
         drivers = _drivers(settings)

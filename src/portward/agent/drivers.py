@@ -58,7 +58,11 @@ class Drivers:
         return {fd for dataplane in self._dataplanes.values() for fd in dataplane.watched()}
 
     def cleanup(self) -> tuple[str, ...]:
-        """Remove all that any of them ever put on this host; says what is unfiltered from now on."""
+        """Remove all that any of them ever put on this host; says what is unfiltered from now on.
+
+        Raises:
+            CleanupFailed: something could not be removed.
+        """
         return tuple(line for dataplane in self._dataplanes.values() for line in dataplane.cleanup())
 
     def close(self) -> None:

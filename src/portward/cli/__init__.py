@@ -55,6 +55,6 @@ def main() -> None:
     except (ConfigurationError, InvalidValue) as error:
         say_error(str(error))
         raise SystemExit(WRONG) from None
-    except PortwardError as error:
+    except (PortwardError, OSError) as error:
         say_error(str(error))
         raise SystemExit(FAILED) from None

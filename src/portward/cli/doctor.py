@@ -10,6 +10,7 @@ import shutil
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -20,11 +21,11 @@ from portward.cli.output import FAILED, Format, FormatOption, err, show_rows
 from portward.config import ConfigurationError, Settings, load
 from portward.dataplane.netns import DIRECTORY
 from portward.dataplane.nftables.libnftables import Nft, NftError
+from portward.dataplane.privileges import lacking
 from portward.model import PortwardError
 from portward.store import check_revision
 
 _CLONE_NEWNET = 0x40000000
-_CAPABILITIES = {"CAP_NET_ADMIN": 12, "CAP_NET_RAW": 13, "CAP_SYS_ADMIN": 21}  # linux/capability.h
 #: What the dataplane of router ports asks of the kernel, as small rulesets.
 _FEATURES = {
     "connection marks": "add rule inet t c ct mark set ct mark and 0xffff0000 or 1",
@@ -39,6 +40,15 @@ _FEATURES = {
 _BASE = "add table inet t; add chain inet t c { type filter hook forward priority filter; }; "
 
 
+class Use(StrEnum):
+    """What a finding is needed for."""
+
+    API = "api"
+    AGENT = "agent"
+    LAB = "lab"
+    DEMO = "demo"
+
+
 class Finding(NamedTuple):
     """One thing that was looked at; ``remedy`` is what to do when it is not ``ok``."""
 
@@ -51,17 +61,17 @@ class Finding(NamedTuple):
 
 def doctor(
     context: typer.Context,
-    only: Annotated[str | None, typer.Option(help="Only what this is needed for: api, agent, lab, demo.")] = None,
+    only: Annotated[Use | None, typer.Option(help="Only what is needed for this.")] = None,
     format_: FormatOption = Format.TABLE,
 ) -> None:
     """Say what this machine lacks, and what to install. Exit status 1 when something is missing."""
-    findings = [item for item in _look(context) if only is None or only in item.needed_for]
+    findings = [item for item in _look(context) if only is None or only in item.needed_for.split()]
     columns = ("ok", "what", "needed_for", "found", "remedy")
     rows = [
         (_verdict(item.ok, format_), item.what, item.needed_for, item.found, "" if item.ok else item.remedy)
         for item in findings
     ]
-    show_rows(format_, columns, rows, empty=f"nothing is needed for {only!r}; try api, agent, lab or demo")
+    show_rows(format_, columns, rows, empty="nothing is needed")
     missing = sum(not item.ok for item in findings)
     if missing:
         err.print(f"{missing} of {len(findings)} missing")
@@ -77,13 +87,14 @@ def _look(context: typer.Context) -> Iterator[Finding]:
     yield Finding(
         "Python 3.11 or newer", "api agent lab demo", sys.version_info >= (3, 11), version, "Debian 12 or newer"
     )
-    capable, lacking = _capabilities()
+    missing = lacking()
+    held = f"lacks {' '.join(missing)}" if missing else "all that are needed"
     remedy = "run as root (sudo), or give the service these capabilities"
-    yield Finding("capabilities", "agent lab demo", capable, lacking or "all that are needed", remedy)
+    yield Finding("capabilities", "agent lab demo", not missing, held, remedy)
     yield _attempt(
         "libnftables", "agent demo", lambda: Nft().close(), "install nftables (Debian: apt install nftables)"
     )
-    if capable:
+    if not missing:
         for feature, text in _FEATURES.items():
             yield _attempt(
                 f"kernel: {feature}", "agent demo", _feature(text), "a kernel with nf_tables, Linux 5.10 or newer"
@@ -104,7 +115,10 @@ def _look(context: typer.Context) -> Iterator[Finding]:
         return
     yield Finding("configuration", "api agent", True, "valid", "")
     yield _attempt(
-        "database", "api", lambda: check_revision(settings.database.url), "`portward db upgrade`, or `portward run`"
+        "database",
+        "api",
+        lambda: check_revision(settings.database.url),
+        "if it is only missing or old: `portward db upgrade`, or `portward run`",
     )
     yield _token(settings)
 
@@ -115,13 +129,6 @@ def _attempt(what: str, used: str, trial: Callable[[], object], remedy: str) -> 
     except PortwardError as error:
         return Finding(what, used, False, str(error), remedy)
     return Finding(what, used, True, "works", remedy)
-
-
-def _capabilities() -> tuple[bool, str]:
-    line = next(line for line in Path("/proc/self/status").read_text().splitlines() if line.startswith("CapEff:"))
-    held = int(line.split()[1], 16)
-    lacking = [name for name, bit in _CAPABILITIES.items() if not held >> bit & 1]
-    return not lacking, ", ".join(lacking) and "lacks " + ", ".join(lacking)
 
 
 def _namespaces() -> tuple[bool, str]:

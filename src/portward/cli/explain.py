@@ -6,7 +6,7 @@ import typer
 from rich.text import Text
 
 from portward.cli.context import client
-from portward.cli.output import Format, FormatOption, out, show_json, show_rows
+from portward.cli.output import Format, FormatOption, out, plain, show_json, show_rows
 from portward.cli.ports import find
 from portward.model import Direction
 
@@ -43,7 +43,7 @@ def explain(
         show_json(answer)
         return
     verdict = Text(f"{answer['verdict']}: ", _STYLE[answer["verdict"]])
-    out.print(verdict + Text(answer["reason"]), highlight=False, soft_wrap=True)
+    out.print(verdict + plain(answer["reason"]), highlight=False, soft_wrap=True)
     _show_deciders(answer)
     if answer["passed_over"]:
         which = "Rules before it" if answer["rule_id"] else "Rules that were asked"
@@ -65,4 +65,4 @@ def _show_deciders(answer: dict[str, Any]) -> None:
     for what in ("group", "policy", "rule"):
         if answer[f"{what}_id"]:
             name = answer[f"{what}_name"] or "(no name)"
-            out.print(f"  {what:<8} {name}  {answer[f'{what}_id']}", markup=False, highlight=False)
+            out.print(plain(f"  {what:<8} {name}  {answer[f'{what}_id']}"), highlight=False)

@@ -40,8 +40,13 @@ class Client:
             answer = self._http.request(method, path, **arguments)
         except httpx2.HTTPError as error:
             fail(f"the API at {self._url} does not answer ({error}); start it with `portward run` or `portward api`")
-        if answer.is_success:
-            return dict(answer.json()) if answer.content else {}
+        except UnicodeEncodeError:
+            fail("an argument is no UTF-8 text", WRONG)
+        try:
+            if answer.is_success:
+                return dict(answer.json()) if answer.content else {}
+        except ValueError:
+            fail(f"what answers at {self._url} is not Portward's API; see [api] listen")
         try:
             message = answer.json()["NeutronError"]["message"]
         except (ValueError, KeyError, TypeError):

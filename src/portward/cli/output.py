@@ -47,7 +47,7 @@ def fail(message: str, code: int = FAILED) -> NoReturn:
 
 def say_error(message: str) -> None:
     """Say on standard error what went wrong."""
-    err.print(f"[bold red]portward:[/] {_plain(message)}", highlight=False, soft_wrap=True)
+    err.print(Text("portward: ", "bold red") + plain(message), highlight=False, soft_wrap=True)
 
 
 def show_json(value: Any) -> None:
@@ -87,20 +87,21 @@ def show_fields(format_: Format, fields: dict[str, Any]) -> None:
     out.print(table)
 
 
-def cell(value: Any) -> str | Text:
-    """``value`` as people read it in a table; markup characters stay what they are."""
+def cell(value: Any) -> Text:
+    """``value`` as people read it in a table."""
     if isinstance(value, Text):
         return value
     if value is None or value in ("", [], {}):
-        return "[dim]-[/]"
+        return Text("-", "dim")
     if isinstance(value, datetime):
-        return value.isoformat(" ", "seconds")
+        return Text(value.isoformat(" ", "seconds"))
     if isinstance(value, bool):
-        return "yes" if value else "no"
+        return Text("yes" if value else "no")
     if isinstance(value, list | tuple):
-        return "\n".join(str(cell(item)) for item in value)
-    return _plain(str(value))
+        return Text("\n").join(cell(item) for item in value)
+    return plain(str(value))
 
 
-def _plain(text: str) -> str:
-    return text.replace("[", "\\[")
+def plain(text: str) -> Text:
+    """``text`` as it is: no markup is read into it, and its control characters reach no terminal."""
+    return Text("".join(letter if letter.isprintable() or letter == "\n" else ascii(letter)[1:-1] for letter in text))

@@ -8,8 +8,9 @@ from portward import agent as host_agent
 from portward import api as http_api
 from portward.cli.context import database, settings
 from portward.cli.hosts import now
-from portward.cli.output import err, out
+from portward.cli.output import err, out, plain
 from portward.cli.supervisor import AgentProcess
+from portward.dataplane.privileges import require
 from portward.service import agents
 
 agent_app = typer.Typer(invoke_without_command=True, help="The agent of this host: enforce what the API says.")
@@ -35,7 +36,7 @@ def cleanup(context: typer.Context, yes: Annotated[bool, typer.Option("--yes", h
         typer.confirm("After this, Portward filters nothing on this host. Go on?", abort=True)
     opened = host_agent.cleanup(settings(context))
     for line in opened:
-        out.print(line, markup=False, highlight=False)
+        out.print(plain(line), highlight=False)
     if not opened:
         err.print("nothing was enforced here", style="dim")
 
@@ -49,9 +50,13 @@ def upgrade(context: typer.Context) -> None:
 
 def run(context: typer.Context) -> None:
     """Run API and agent on this machine, with SQLite in one file. The agent is started again when it ends."""
+    require()
     configuration = settings(context)
     host = configuration.agent.host
-    with database(context) as store:
-        token = store.writing(lambda session: agents.renew_token(session, host, now()))
-    with AgentProcess(context.find_root().params.get("config"), host, token) as process:
-        http_api.serve(configuration, on_ready=lambda _, agent_api: process.start(agent_api))
+    with database(context) as store, AgentProcess(context.find_root().params.get("config"), host) as process:
+
+        def start_agent(_api: tuple[str, int], agent_api: tuple[str, int]) -> None:
+            # Not before the listeners are ours: a second `portward run` must not take the first one's token.
+            process.start(agent_api, store.writing(lambda session: agents.renew_token(session, host, now())))
+
+        http_api.serve(configuration, on_ready=start_agent)

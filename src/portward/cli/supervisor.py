@@ -20,12 +20,13 @@ _RESTART_AFTER = 1.0  # seconds
 class AgentProcess:
     """``portward agent`` for ``host``, kept running until the ``with`` block ends."""
 
-    def __init__(self, config: Path | None, host: str, token: str) -> None:
+    def __init__(self, config: Path | None, host: str) -> None:
         options = [] if config is None else ["--config", str(config)]
         self._command = ["setpriv", "--pdeathsig", "TERM", sys.executable, "-m", "portward", *options, "agent"]
-        self._environment = {**os.environ, "PORTWARD_AGENT__HOST": host, "PORTWARD_AGENT__TOKEN": token}
+        self._environment = {**os.environ, "PORTWARD_AGENT__HOST": host}
         self._stopping = threading.Event()
         self._child: subprocess.Popen[bytes] | None = None
+        self._starting = threading.Lock()  # no child is started once stopping has begun
         self._thread = threading.Thread(target=self._keep_running, name="portward-agent-supervisor")
 
     def __enter__(self) -> Self:
@@ -34,24 +35,29 @@ class AgentProcess:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
-        self._stopping.set()
-        if self._child is not None:
-            self._child.terminate()
+        with self._starting:
+            self._stopping.set()
+            if self._child is not None:
+                self._child.terminate()
         if self._thread.is_alive():
             self._thread.join()
 
-    def start(self, agent_api: tuple[str, int]) -> None:
-        """Start it, now that the agents' listener answers at ``agent_api`` (host, port)."""
+    def start(self, agent_api: tuple[str, int], token: str) -> None:
+        """Start it with ``token``, now that the agents' listener answers at ``agent_api`` (host, port)."""
         host, port = agent_api
         self._environment["PORTWARD_AGENT__API"] = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+        self._environment["PORTWARD_AGENT__TOKEN"] = token
         self._thread.start()
 
     def _keep_running(self) -> None:
-        while not self._stopping.is_set():
-            # A process group of its own: Ctrl-C is for this process, which then ends the child in order.
-            self._child = subprocess.Popen(
-                self._command, env=self._environment, stdin=subprocess.DEVNULL, process_group=0
-            )
+        while True:
+            with self._starting:
+                if self._stopping.is_set():
+                    return
+                # A process group of its own: Ctrl-C is for this process, which then ends the child in order.
+                self._child = subprocess.Popen(
+                    self._command, env=self._environment, stdin=subprocess.DEVNULL, process_group=0
+                )
             status = self._child.wait()
             if not self._stopping.wait(_RESTART_AFTER):
                 err.print(f"portward: the agent ended with status {status} and is started again", style="bold red")

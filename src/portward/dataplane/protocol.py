@@ -13,6 +13,10 @@ class DataplaneError(PortwardError):
     """The host refused what was asked of it; the message is for the owner of the port to read."""
 
 
+class CleanupFailed(DataplaneError):
+    """Something could not be removed from the host; the message says, a line each, what was and what was not."""
+
+
 class Dataplane(Protocol):
     """A driver. Its methods are called from one thread."""
 
@@ -29,7 +33,11 @@ class Dataplane(Protocol):
         ...
 
     def cleanup(self) -> tuple[str, ...]:
-        """Remove all that this driver ever put on the host; says, a line each, what is unfiltered from now on."""
+        """Remove all that this driver ever put on the host; says, a line each, what is unfiltered from now on.
+
+        Raises:
+            CleanupFailed: after all that could be removed was.
+        """
         ...
 
     def close(self) -> None:

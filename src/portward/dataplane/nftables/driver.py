@@ -32,7 +32,7 @@ from portward.dataplane.nftables.ruleset import (
     deny_all,
     rule_list,
 )
-from portward.dataplane.protocol import DataplaneError
+from portward.dataplane.protocol import CleanupFailed, DataplaneError
 from portward.model import (
     CoveredPort,
     Direction,
@@ -116,7 +116,7 @@ class NftablesDataplane:
 
     def cleanup(self) -> tuple[str, ...]:
         """Remove our tables and marks from every namespace; see ``Dataplane.cleanup``."""
-        said = []
+        said, failed = [], False
         for name in self._all_names():
             label = "the agent's own namespace" if name is None else f"namespace {name}"
             try:
@@ -126,8 +126,11 @@ class NftablesDataplane:
             except (NoSuchNamespace, OwnNamespace, InvalidValue):
                 continue  # nothing of ours can be there
             except (PortwardError, OSError) as error:
+                failed = True
                 said.append(f"{label}: could not be cleaned, what was enforced still is: {error}")
         self._forget(self._namespaces)
+        if failed:
+            raise CleanupFailed("\n".join(said))
         return tuple(said)
 
     def close(self) -> None:

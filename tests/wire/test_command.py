@@ -1,0 +1,140 @@
+"""The ``portward`` command as a person or a script runs it: what it prints, and how it ends."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from demo.processes import Portward
+
+Run = Callable[..., "subprocess.CompletedProcess[str]"]
+WITHOUT_PRIVILEGE = ("setpriv", "--bounding-set=-all", "--inh-caps=-all")
+
+
+@pytest.fixture(scope="module")
+def portward(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Portward]:
+    portward = Portward(tmp_path_factory.mktemp("portward"))
+    try:
+        portward.start_api()
+        yield portward
+    finally:
+        portward.stop()
+
+
+@pytest.fixture
+def run(portward: Portward) -> Run:
+    """Runs the command with the API's configuration."""
+    environment = {name: value for name, value in os.environ.items() if not name.startswith("PORTWARD_")}
+
+    def run(*arguments: str, prefix: tuple[str, ...] = (), **variables: str) -> "subprocess.CompletedProcess[str]":
+        command = [*prefix, sys.executable, "-m", "portward", "--config", str(portward.config), *arguments]
+        return subprocess.run(command, capture_output=True, text=True, env=environment | variables, check=False)
+
+    return run
+
+
+def test_a_port_is_registered_listed_shown_and_removed(run: Run) -> None:
+    made = json.loads(run("port", "add", "lan", "--device", "eth1", "--fixed-ip", "10.0.0.1", "-f", "json").stdout)
+    listed = json.loads(run("port", "list", "--format", "json").stdout)
+    assert [port["id"] for port in listed if port["name"] == "lan"] == [made["id"]]
+    assert json.loads(run("port", "show", "lan", "--format", "json").stdout)["addresses"] == ["10.0.0.1"]
+    assert run("port", "remove", made["id"]).returncode == 0
+    assert "lan" not in run("port", "list").stdout
+
+
+@pytest.mark.parametrize("name", ["[/]", "[red]", "a[b", "esc\x1b]0;pwned\x07x"])
+def test_a_name_is_shown_as_it_is_and_cannot_speak_to_the_terminal(run: Run, name: str) -> None:
+    assert run("port", "add", name, "--device", "eth1").returncode == 0
+    listed = run("port", "list")
+    assert (listed.returncode, listed.stderr) == (0, "")
+    assert name.replace("\x1b", "\\x1b").replace("\x07", "\\x07") in listed.stdout
+    assert run("port", "remove", name).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("arguments", "status", "says"),
+    [
+        (("port", "show", "nobody"), 1, "no port 'nobody'"),
+        (("port", "show", "[/]"), 1, "no port '[/]'"),
+        (("port", "add", "bad", "--device", 'eth0"; flush ruleset'), 2, "no device name"),
+        (("port", "add", "bad", "--device", "e", "--netns", "../../proc/1/ns/net"), 2, "no namespace name"),
+        (("port", "add", "bad", "--device", "eth0", "--fixed-ip", "10.0.0.256"), 2, "10.0.0.256"),
+        (("host", "revoke", "[/]"), 1, "[/] is not registered"),
+        (("host", "add", "no/name"), 1, "no host name"),
+        (("host", "add", "demo"), 1, "has a token"),
+        (("explain", "nobody", "ingress", "--source", "10.0.0.1", "--destination", "10.0.0.2"), 1, "no port"),
+        (("explain", "nobody", "sideways", "--source", "10.0.0.1", "--destination", "10.0.0.2"), 2, "sideways"),
+        (("doctor", "--only", "nonsense"), 2, "nonsense"),
+        (("frobnicate",), 2, "frobnicate"),
+    ],
+)
+def test_a_refusal_is_a_sentence_and_an_exit_status(
+    run: Run, arguments: tuple[str, ...], status: int, says: str
+) -> None:
+    done = run(*arguments)
+    assert done.returncode == status, done.stderr
+    assert says in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stdout == ""
+
+
+def test_an_argument_that_is_no_text_is_refused(run: Run) -> None:
+    done = run("port", "show", os.fsdecode(b"\xff"))
+    assert (done.returncode, "Traceback" in done.stderr) == (2, False)
+
+
+def test_no_api_is_said_with_what_to_do(run: Run) -> None:
+    done = run("port", "list", PORTWARD_API__LISTEN="127.0.0.1:1")
+    assert done.returncode == 1
+    assert "does not answer" in done.stderr
+    assert "portward run" in done.stderr
+
+
+def test_a_bad_configuration_ends_with_2(run: Run) -> None:
+    done = run("port", "list", PORTWARD_API__LITSEN="x")
+    assert done.returncode == 2
+    assert "PORTWARD_API__LITSEN" in done.stderr
+
+
+def test_an_api_without_authentication_refuses_to_listen_for_the_network(run: Run) -> None:
+    done = run("api", PORTWARD_API__LISTEN="0.0.0.0:0")
+    assert done.returncode == 2
+    assert "every caller an admin" in done.stderr
+
+
+@pytest.mark.parametrize("command", [("agent",), ("run",), ("agent", "cleanup", "--yes")])
+def test_what_enforces_refuses_to_start_without_privilege(run: Run, command: tuple[str, ...]) -> None:
+    done = run(*command, prefix=WITHOUT_PRIVILEGE if os.geteuid() == 0 else ())
+    assert done.returncode == 1
+    assert "CAP_NET_ADMIN" in done.stderr
+
+
+def test_explain_names_the_rule_that_decides_and_why_those_before_it_did_not(run: Run, portward: Portward) -> None:
+    port = json.loads(run("port", "add", "wan", "--device", "eth2", "-f", "json").stdout)["id"]
+    rules = [
+        portward.ask("POST", "/v2.0/fwaas/firewall_rules", {"firewall_rule": rule})["firewall_rule"]["id"]
+        for rule in (
+            {"name": "web", "protocol": "tcp", "destination_port": "443", "action": "allow"},
+            {"name": "dns", "protocol": "udp", "destination_port": "53", "action": "reject"},
+        )
+    ]
+    policy = portward.ask("POST", "/v2.0/fwaas/firewall_policies", {"firewall_policy": {"firewall_rules": rules}})
+    group = {"ports": [port], "ingress_firewall_policy_id": policy["firewall_policy"]["id"]}
+    portward.ask("POST", "/v2.0/fwaas/firewall_groups", {"firewall_group": group})
+    packet = ("--protocol", "udp", "--source", "10.0.0.1", "--destination", "10.0.0.2", "--destination-port", "53")
+    told = run("explain", "wan", "ingress", *packet)
+    assert told.stdout.startswith("reject: rule 'dns'")
+    assert [word for word in ("web", "protocol", "tcp", "udp") if word not in told.stdout] == []
+    answer = json.loads(run("explain", "wan", "ingress", *packet, "--format", "json").stdout)
+    assert (answer["rule_id"], answer["passed_over"][0]["field"]) == (rules[1], "protocol")
+
+
+def test_a_second_run_leaves_the_first_ones_token_alone(run: Run, portward: Portward) -> None:
+    before = run("host", "list", "--format", "json").stdout
+    done = run("run", PORTWARD_AGENT__STATE_DIR=str(Path(portward.directory) / "second"))
+    assert done.returncode != 0
+    assert run("host", "list", "--format", "json").stdout == before
