@@ -5,6 +5,7 @@ Neutron's reason, or ``InvalidInput`` where Neutron fails to convert rather than
 """
 
 import re
+from collections import Counter
 from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from typing import Any
@@ -18,7 +19,7 @@ _TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
 _FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_ADDRESS = re.compile(r"[0-9A-Fa-f:.]+(/[0-9]{1,3})?")
+_ADDRESS = re.compile(r"[0-9A-Fa-f:.]+(/(0|[1-9][0-9]{0,2}))?")
 _PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 58: "ipv6-icmp", 132: "sctp"}
 
 
@@ -133,12 +134,10 @@ def uuid_list(value: Any) -> tuple[str, ...]:
         return ()
     if not isinstance(value, list):
         raise InvalidValue(f"'{_short(value)}' is not a list.")
-    ids = tuple(_uuid(item) for item in value)
-    if len(set(ids)) != len(ids):
-        raise InvalidValue(
-            f"Duplicate items in the list: '{', '.join(sorted({id_ for id_ in ids if ids.count(id_) > 1}))}'."
-        )
-    return ids
+    ids = Counter(_uuid(item) for item in value)
+    if twice := sorted(id_ for id_, times in ids.items() if times > 1):
+        raise InvalidValue(f"Duplicate items in the list: '{_short(', '.join(twice))}'.")
+    return tuple(ids)
 
 
 def mac_address(value: Any) -> str:

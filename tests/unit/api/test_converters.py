@@ -1,5 +1,6 @@
 """Converters under values that nobody thought of."""
 
+import time
 from ipaddress import ip_network
 from typing import Any
 
@@ -57,3 +58,19 @@ def test_what_means_true(text: Any) -> None:
 @pytest.mark.parametrize("text", ["0", "F", "false", "off", "N", "no", False, 0])
 def test_what_means_false(text: Any) -> None:
     assert to.boolean(text) is False
+
+
+def test_ids_given_twice_are_named_in_linear_time_and_not_all_of_them() -> None:
+    ids = [f"00000000-0000-4000-8000-{number:012}" for number in range(13_000)]
+    assert to.uuid_list(ids) == tuple(ids)
+    began = time.process_time()
+    with pytest.raises(InvalidValue, match=f"Duplicate items in the list: '{ids[0]}, ") as raised:
+        to.uuid_list(ids * 2)
+    assert time.process_time() - began < 1
+    assert len(str(raised.value)) < 1000
+
+
+@pytest.mark.parametrize("text", ["10.0.0.0/024", "10.0.0.0/00", "2001:db8::/064", "10.0.0.0/"])
+def test_a_prefix_length_has_one_spelling(text: str) -> None:
+    with pytest.raises(InvalidValue):
+        to.address_or_prefix(text)
