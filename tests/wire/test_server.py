@@ -25,17 +25,18 @@ SERVE = "from portward.api import serve; from portward.config import load; serve
 
 
 class Process:
-    """A server in a process of its own."""
+    """A server in a process of its own, to which ``open_files`` are allowed if that is given."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, *, open_files: int | None = None) -> None:
         self.url = f"sqlite:///{directory}/portward.db"
         environment = {
             "PORTWARD_API__LISTEN": "127.0.0.1:0",
             "PORTWARD_AGENT_API__LISTEN": "127.0.0.1:0",
             "PORTWARD_DATABASE__URL": self.url,
         }
+        limit = ["prlimit", f"--nofile={open_files}"] if open_files else []
         self.process = subprocess.Popen(
-            [sys.executable, "-c", SERVE], env=os.environ | environment, stderr=subprocess.PIPE, text=True
+            [*limit, sys.executable, "-c", SERVE], env=os.environ | environment, stderr=subprocess.PIPE, text=True
         )
         assert self.process.stderr is not None
         self.listening = json.loads(self.process.stderr.readline())

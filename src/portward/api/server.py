@@ -18,6 +18,7 @@ from starlette.types import ASGIApp
 from portward.api.agent_app import create_agent_app
 from portward.api.app import create_app
 from portward.api.auth import check_listener
+from portward.api.connections import Connection, raise_limit, share
 from portward.api.news import News
 from portward.config import ConfigurationError, Settings
 from portward.log import log_to_stderr
@@ -34,7 +35,8 @@ def serve(settings: Settings, *, on_ready: OnReady | None = None) -> None:
     """Serve until a signal asks to stop.
 
     Raises:
-        ConfigurationError: the settings let strangers in, or an address cannot be listened on.
+        ConfigurationError: the settings let strangers in, an address cannot be listened on, or too few files may be
+            open.
         StoreError: the database cannot be used.
     """
     log_to_stderr()
@@ -44,18 +46,19 @@ def serve(settings: Settings, *, on_ready: OnReady | None = None) -> None:
 async def serve_until(stop: anyio.Event, settings: Settings, *, on_ready: OnReady | None = None) -> None:
     """As ``serve``, until ``stop`` is set."""
     check_listener(settings)
+    connections, backlog = share(raise_limit())
     upgrade(settings.database.url)
     store = Store(settings.database.url)
     try:
         with _listen(*settings.api.address) as api, _listen(*settings.agent_api.address) as agents:
             addresses = api.getsockname()[:2], agents.getsockname()[:2]
-            _log.info("listening", api=_text(addresses[0]), agent_api=_text(addresses[1]))
+            _log.info("listening", api=_text(addresses[0]), agent_api=_text(addresses[1]), connections=connections)
             if on_ready is not None:
                 on_ready(*addresses)
             news = News(store.generation)
             servers = {
-                api: _server(create_app(store, news, settings)),
-                agents: _server(create_agent_app(store, news)),
+                api: _server(create_app(store, news, settings), connections, backlog),
+                agents: _server(create_agent_app(store, news), connections, backlog),
             }
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(news.run)
@@ -78,13 +81,16 @@ class _Server(uvicorn.Server):
         yield
 
 
-def _server(app: ASGIApp) -> _Server:
+def _server(app: ASGIApp, connections: int, backlog: int) -> _Server:
     return _Server(
         uvicorn.Config(
             app,
+            http=Connection,
+            limit_concurrency=connections,
+            backlog=backlog,
             lifespan="off",
             log_config=None,
-            log_level="warning",
+            log_level="error",  # warnings are about what strangers send, as often as they like
             access_log=False,
             server_header=False,
             timeout_graceful_shutdown=_GRACE,
@@ -108,7 +114,7 @@ async def _serve_until_signal(settings: Settings, on_ready: OnReady | None) -> N
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        listener = socket.create_server((host, port), family=family, backlog=1024)
+        listener = socket.create_server((host, port), family=family)
     except OSError as error:
         raise ConfigurationError(f"cannot listen on {_text((host, port))}: {error.strerror or error}") from error
     # Connections inherit it. asyncio sets it only on sockets whose protocol number is given, and without it an
