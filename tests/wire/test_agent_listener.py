@@ -1,16 +1,27 @@
 """The agents' listener: tokens, states, waiting, reports."""
 
+import json
+import socket
 import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import delete, event, select, update
+from sqlalchemy import delete, event, select, text, update
 from structlog.testing import capture_logs
 
 from portward.api.agent_app import MAX_BODY
-from portward.channel.messages import REPORT_PATH, STATE_PATH, Index, StateAnswer, StateRequest, decode, encode
+from portward.channel.messages import (
+    MAX_PORTS,
+    REPORT_PATH,
+    STATE_PATH,
+    Index,
+    StateAnswer,
+    StateRequest,
+    decode,
+    encode,
+)
 from portward.model import Policy
 from portward.service.status import Status, group_statuses
 from portward.store import tables
@@ -257,6 +268,43 @@ def test_a_malformed_request_is_400(host: Host, content: bytes):
 
     assert response.status_code == 400
     assert "error" in response.json()
+
+
+@pytest.mark.parametrize("generation", [-1, 2**63, 10**30, 1.5, "1", None])
+def test_a_generation_that_no_database_can_hold_is_400(host: Host, generation: object):
+    content = json.dumps({"generation": generation}).encode()
+
+    assert host.post(STATE_PATH, content).status_code == 400
+    assert host.post(REPORT_PATH, content).status_code == 400
+
+
+def test_a_report_about_more_ports_than_a_host_has_is_400(host: Host):
+    assert host.report(0, {uuid(number): None for number in range(MAX_PORTS)}).status_code == 200
+    assert host.report(0, {uuid(number): None for number in range(MAX_PORTS + 1)}).status_code == 400
+
+
+def test_a_database_that_breaks_is_503_with_one_line_in_the_log(server: AgentServer, host: Host):
+    server.change(lambda session: session.execute(text("DROP TABLE port_errors")))
+
+    with capture_logs() as logs:
+        response = host.report(0, {})
+
+    assert response.status_code == 503
+    assert "port_errors" not in response.text
+    assert [log["event"] for log in logs] == ["agent_not_served"]
+
+
+def test_a_host_that_leaves_in_the_middle_of_its_request_is_no_error(server: AgentServer, host: Host, caplog):
+    address = (host._http.base_url.host, host._http.base_url.port)
+    head = f"POST {STATE_PATH} HTTP/1.1\r\nHost: x\r\nAuthorization: {host._http.headers['authorization']}\r\n"
+    with capture_logs() as logs:
+        with socket.create_connection(address, 10) as leaving:
+            leaving.sendall(f"{head}Content-Length: 100\r\n\r\n{{".encode())
+            eventually(lambda: server.held)
+        eventually(lambda: not server.held)
+
+    assert logs == []
+    assert caplog.records == []
 
 
 def test_a_request_that_is_too_long_is_413(host: Host):

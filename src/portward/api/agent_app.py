@@ -14,10 +14,11 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 import structlog
+from sqlalchemy.exc import DatabaseError
 from sqlalchemy.orm import Session
 from starlette.applications import Starlette
 from starlette.exceptions import HTTPException
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
@@ -61,7 +62,12 @@ def create_agent_app(store: Store, news: News, *, now: Callable[[], datetime] | 
             Route(STATE_PATH, listener.state, methods=["POST"]),
             Route(REPORT_PATH, listener.report, methods=["POST"]),
         ],
-        exception_handlers={HTTPException: _refusal, PortwardError: _failure},
+        exception_handlers={
+            HTTPException: _refusal,
+            PortwardError: _failure,
+            DatabaseError: _failure,
+            ClientDisconnect: _left,
+        },
     )
 
 
@@ -156,6 +162,12 @@ async def _refusal(_request: Request, error: Exception) -> Response:
 
 
 async def _failure(request: Request, error: Exception) -> Response:
-    """The database is busy, or holds what no host can enforce. The hosts go on with what they have."""
+    """The database fails, or holds what no host can enforce. The hosts go on with what they have."""
     _log.error("agent_not_served", path=request.url.path, reason=str(error))
-    return JSONResponse({"error": str(error)}, 503)
+    said = str(error) if isinstance(error, PortwardError) else "the database failed; see the server's log"
+    return JSONResponse({"error": said}, 503)
+
+
+async def _left(_request: Request, _error: Exception) -> Response:
+    """Nobody is there to read an answer."""
+    return Response(status_code=400)

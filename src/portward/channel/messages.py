@@ -8,7 +8,7 @@ refused here: meaning. These are values of the model in envelopes; when to send 
 import hashlib
 from collections.abc import Mapping
 from ipaddress import ip_address, ip_network
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import msgspec
 
@@ -19,6 +19,12 @@ MESSAGE_VERSION = 1
 
 STATE_PATH = "/v1/state"
 REPORT_PATH = "/v1/report"
+
+
+#: What the database can hold.
+Generation = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+#: Ports of one host at most, and so of one report.
+MAX_PORTS = 20_000
 
 
 class MalformedMessage(PortwardError):
@@ -33,7 +39,7 @@ class StateRequest(msgspec.Struct, frozen=True, kw_only=True):
     """
 
     version: int = MESSAGE_VERSION
-    generation: int = 0
+    generation: Generation = 0
     digest: str = ""
     policies: dict[str, int] = {}
     wait: float = 30.0  # seconds that the server may hold the request, 0 to 60
@@ -65,8 +71,8 @@ class ReportMessage(msgspec.Struct, frozen=True, kw_only=True):
     """ "This is what became of ``generation``": every port of the index, realised or with its error."""
 
     version: int = MESSAGE_VERSION
-    generation: int
-    ports: tuple[PortReport, ...] = ()
+    generation: Generation
+    ports: Annotated[tuple[PortReport, ...], msgspec.Meta(max_length=MAX_PORTS)] = ()
 
 
 def hash_body(body: bytes) -> bytes:
