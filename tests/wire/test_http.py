@@ -1,10 +1,13 @@
 """The wire itself: documents of discovery, methods, headers, and bodies that make no sense."""
 
+import socket
 from pathlib import Path
 
 import pytest
+from structlog.testing import capture_logs
 
-from wire.conftest import UNKNOWN, Api, running, settings
+from wire.agent_server import eventually
+from wire.conftest import DEADLINE, UNKNOWN, Api, running, settings
 
 RULES = "/v2.0/fwaas/firewall_rules"
 
@@ -152,3 +155,13 @@ def test_a_body_above_the_limit_is_refused(tmp_path: Path, chunked: bool) -> Non
         assert api.index("firewall_rule") == []
         assert api.make("firewall_rule", description="x" * 200)
         api.http.close()
+
+
+def test_a_client_that_leaves_in_the_middle_of_its_body_is_no_error(tmp_path: Path) -> None:
+    with capture_logs() as logs, running(settings(tmp_path)) as url:
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        with socket.create_connection((host, int(port)), DEADLINE) as leaving:
+            leaving.sendall(b"POST /v2.0/ports HTTP/1.1\r\nHost: localhost\r\nContent-Length: 9\r\n\r\n{")
+        eventually(lambda: [log for log in logs if log["event"] == "request"])
+    assert {log["log_level"] for log in logs} == {"info"}
+    assert [log["status"] for log in logs if log["event"] == "request"] == [0]

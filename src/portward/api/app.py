@@ -16,7 +16,7 @@ import msgspec
 import structlog
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session
-from starlette.requests import Request
+from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -251,6 +251,8 @@ class _Envelope:
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
                 await self.app(inner, receive, send_with_id)
+            except ClientDisconnect:
+                pass  # in the middle of its body: nobody is there to read an answer, and status 0 stands in the log
             except Exception as error:
                 if status:  # the answer has begun: nothing better can be said
                     raise
