@@ -182,10 +182,23 @@ def test_what_cannot_be_inserted_or_removed_changes_nothing(api: Api) -> None:
             assert error(do(id_, firewall_rule_id=rule)) == unknown
         assert error(do(UNKNOWN, firewall_rule_id=inside)) == (404, "FirewallPolicyNotFound")
     assert error(api.insert(id_, firewall_rule_id=inside)) == (409, "FirewallRuleAlreadyAssociated")
-    for neighbour in (other, outside, "x", 7, [1], UNKNOWN):
+    for neighbour in (other, outside, "x", 7, [1], UNKNOWN, False, 0, [], {}):
         assert error(api.insert(id_, firewall_rule_id=outside, insert_before=neighbour)) == not_inside
         assert error(api.insert(id_, firewall_rule_id=outside, insert_after=neighbour)) == not_inside
     assert error(api.remove(id_, firewall_rule_id=outside)) == not_inside
+    assert api.everything() == before
+
+
+def test_a_typing_error_in_an_action_puts_no_rule_elsewhere(api: Api) -> None:
+    inside, outside = rules(api, 2)
+    id_ = api.make(POLICY, firewall_rules=[inside])["id"]
+    before = api.everything()
+    for answer in (
+        api.insert(id_, firewall_rule_id=outside, insert_befor=inside),
+        api.remove(id_, firewall_rule_id=inside, insert_befor=inside),
+    ):
+        assert error(answer) == (400, "HTTPBadRequest")
+        assert answer.json()["NeutronError"]["message"] == "Unrecognized attribute(s) 'insert_befor'"
     assert api.everything() == before
 
 

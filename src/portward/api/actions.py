@@ -6,7 +6,7 @@ from typing import Any
 import msgspec
 from sqlalchemy.orm import Session
 
-from portward.api.body import parse_json
+from portward.api.body import parse_json, refuse_unknown
 from portward.api.errors import HTTPBadRequest
 from portward.api.packets import PACKET_FIELDS, parse_packet
 from portward.api.resources import POLICIES
@@ -25,14 +25,15 @@ from portward.service.explain import explain as explained
 def insert_rule(session: Session, context: Context, policy_id: str, body: bytes) -> dict[str, Any]:
     """Put a rule into a policy. Missing, null and "" mean the same for the rule to stand before or after."""
     given = _object(body)
-    rule_id = _rule_id(given)
+    rule_id = _rule_id(given, {"firewall_rule_id", "insert_before", "insert_after"})
     before, after = (_neighbour(given, name, policy_id) for name in ("insert_before", "insert_after"))
     return POLICIES.schema.show(policies.insert_rule(session, context, policy_id, rule_id, before=before, after=after))
 
 
 def remove_rule(session: Session, context: Context, policy_id: str, body: bytes) -> dict[str, Any]:
     """Take a rule out of a policy."""
-    return POLICIES.schema.show(policies.remove_rule(session, context, policy_id, _rule_id(_object(body))))
+    rule_id = _rule_id(_object(body), {"firewall_rule_id"})
+    return POLICIES.schema.show(policies.remove_rule(session, context, policy_id, rule_id))
 
 
 def realisation(session: Session, context: Context, group_id: str, _body: bytes) -> dict[str, Any]:
@@ -42,7 +43,9 @@ def realisation(session: Session, context: Context, group_id: str, _body: bytes)
 
 def explain(session: Session, _context: Context, _id: str, body: bytes) -> dict[str, Any]:
     """Which rule decides a packet at a port, and why none before it does."""
-    given = _member(_object(body), "explain", {"port_id", "direction", "packet"})
+    envelope = _object(body)
+    given = _member(envelope, "explain", {"port_id", "direction", "packet"})
+    refuse_unknown(envelope, {"explain"})
     port_id, direction = given.get("port_id"), given.get("direction")
     if not isinstance(port_id, str):
         raise PortNotFound(port_id)
@@ -56,9 +59,7 @@ def _member(given: dict[str, Any], name: str, known: AbstractSet[str]) -> dict[s
     member = given.get(name)
     if not isinstance(member, dict):
         raise HTTPBadRequest(f"Unable to find '{name}' in request body")
-    unknown = sorted(key[:255] for key in member.keys() - known)
-    if unknown:
-        raise HTTPBadRequest(f"Unrecognized attribute(s) '{', '.join(unknown)}'")
+    refuse_unknown(member, known)
     return member
 
 
@@ -71,9 +72,10 @@ def _object(body: bytes) -> dict[str, Any]:
     return given
 
 
-def _rule_id(given: dict[str, Any]) -> str:
+def _rule_id(given: dict[str, Any], known: AbstractSet[str]) -> str:
     if "firewall_rule_id" not in given:
         raise FirewallRuleInfoMissing
+    refuse_unknown(given, known)
     rule_id = given["firewall_rule_id"]
     if not isinstance(rule_id, str):
         raise FirewallRuleNotFound(rule_id)
@@ -81,7 +83,7 @@ def _rule_id(given: dict[str, Any]) -> str:
 
 
 def _neighbour(given: dict[str, Any], name: str, policy_id: str) -> str | None:
-    neighbour = given.get(name) or None
+    neighbour = given.get(name)
     if neighbour is not None and not isinstance(neighbour, str):
         raise FirewallRuleNotAssociatedWithPolicy(neighbour, policy_id)
-    return neighbour
+    return neighbour or None

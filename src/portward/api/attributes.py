@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement, or_
 from sqlalchemy.orm import InstrumentedAttribute
 from starlette.datastructures import QueryParams
 
-from portward.api.body import parse_json
+from portward.api.body import parse_json, refuse_unknown
 from portward.api.converters import Converter, string
 from portward.api.errors import BadRequestBody, HTTPBadRequest
 from portward.model import InvalidValue
@@ -118,7 +118,7 @@ class Schema:
         if not body:
             raise HTTPBadRequest("Resource body required")
         given = self._open(body)
-        self._refuse_unknown(given)
+        refuse_unknown(given, self.by_name)
         for name in given:
             if self.by_name[name].convert is None:
                 raise HTTPBadRequest(f"Attribute '{name}' not allowed in POST")
@@ -140,7 +140,7 @@ class Schema:
         if not data:
             raise BadRequestBody("Invalid format: b''")
         given = self._open(parse_json(data))
-        self._refuse_unknown(given)
+        refuse_unknown(given, self.by_name)
         values = {}
         for name, value in given.items():
             attribute = self.by_name[name]
@@ -191,15 +191,11 @@ class Schema:
     def _open(self, body: Any) -> dict[str, Any]:
         if not isinstance(body, dict) or self.singular not in body:
             raise HTTPBadRequest(f"Unable to find '{self.singular}' in request body")
+        refuse_unknown(body, {self.singular})
         given = body[self.singular]
         if not isinstance(given, dict):
             raise HTTPBadRequest(f"Object '{self.singular}' contains invalid data")
         return {name: value for name, value in given.items() if value is not None or name not in self.null_only}
-
-    def _refuse_unknown(self, given: Mapping[str, Any]) -> None:
-        unknown = [name[:255] for name in given if name not in self.by_name]
-        if unknown:
-            raise HTTPBadRequest(f"Unrecognized attribute(s) '{', '.join(unknown)}'")
 
 
 def _convert(name: str, convert: Converter, value: Any) -> Any:

@@ -1,15 +1,16 @@
 """From the bytes of a request to JSON that can be judged: bounded, well-formed, and storable in any database.
 
 Refused before anybody looks at the meaning: too many bytes, what is no JSON in UTF-8, strings with NUL, integers
-beyond 64 bits, and more than 32 levels of nesting.
+beyond 64 bits, and more than 32 levels of nesting. So are, everywhere, keys that nobody knows.
 """
 
+from collections.abc import Container, Mapping
 from typing import Any
 
 import msgspec
 from starlette.requests import Request
 
-from portward.api.errors import HTTPRequestEntityTooLarge, MalformedRequestBody
+from portward.api.errors import HTTPBadRequest, HTTPRequestEntityTooLarge, MalformedRequestBody
 
 _MAX_DEPTH = 32
 #: How much of a body that is too large is still read (and thrown away), in multiples of the limit: a client that
@@ -48,6 +49,17 @@ def parse_json(data: bytes) -> Any:
         raise MalformedRequestBody("Cannot understand JSON") from error
     _check(value, _MAX_DEPTH)
     return value
+
+
+def refuse_unknown(given: Mapping[str, Any], known: Container[str]) -> None:
+    """Make sure that ``given`` has only keys that are ``known``: a typing error must not pass in silence.
+
+    Raises:
+        HTTPBadRequest: it has others.
+    """
+    unknown = [name[:255] for name in given if name not in known]
+    if unknown:
+        raise HTTPBadRequest(f"Unrecognized attribute(s) '{', '.join(unknown)}'")
 
 
 def _check(value: Any, depth: int) -> None:
