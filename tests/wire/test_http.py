@@ -60,14 +60,16 @@ def test_a_trailing_slash_is_tolerated(api: Api) -> None:
 
 
 @pytest.mark.parametrize(
-    ("method", "path"),
-    [("PATCH", RULES), ("PUT", RULES), ("DELETE", RULES), ("OPTIONS", RULES), ("PATCH", f"{RULES}/{UNKNOWN}"),
-     ("POST", f"{RULES}/{UNKNOWN}"), ("POST", "/"), ("GET", "/v2.0/fwaas/explain")],
+    ("method", "path", "allowed"),
+    [("PATCH", RULES, "GET, POST"), ("PUT", RULES, "GET, POST"), ("DELETE", RULES, "GET, POST"),
+     ("OPTIONS", RULES, "GET, POST"), ("PATCH", f"{RULES}/{UNKNOWN}", "GET, PUT, DELETE"),
+     ("POST", f"{RULES}/{UNKNOWN}", "GET, PUT, DELETE"), ("POST", "/", "GET"), ("GET", "/v2.0/fwaas/explain", "POST")],
 )  # fmt: skip
-def test_a_method_that_a_path_does_not_take_is_refused(api: Api, method: str, path: str) -> None:
+def test_a_method_that_a_path_does_not_take_is_refused(api: Api, method: str, path: str, allowed: str) -> None:
     answer = api.request(method, path)
     assert answer.status_code == 405
     assert answer.json()["NeutronError"]["type"] == "HTTPMethodNotAllowed"
+    assert answer.headers["allow"] == allowed
 
 
 def test_head_of_a_collection_is_refused(api: Api) -> None:
@@ -102,6 +104,7 @@ BODIES = [
     (b'{"rule": {}}', "Unable to find 'firewall_rule' in request body"),
     (b'[{"firewall_rule": {}}]', "Unable to find 'firewall_rule' in request body"),
     (b'"firewall_rule"', "Unable to find 'firewall_rule' in request body"),
+    (b'{"firewall_rule": {"name": "x"}, "shared": true}', "Unrecognized attribute(s) 'shared'"),
     (b'{"firewall_rule": []}', "Object 'firewall_rule' contains invalid data"),
     (b'{"firewall_rule": [{}]}', "Object 'firewall_rule' contains invalid data"),
     (b'{"firewall_rule": null}', "Object 'firewall_rule' contains invalid data"),

@@ -221,8 +221,10 @@ class _Methods:
         request = Request(scope, receive)
         handler = self.handlers.get(request.method)
         if handler is None:
-            raise HTTPMethodNotAllowed(request.method)
-        response = await handler(request)
+            response = error_response(HTTPMethodNotAllowed(request.method))
+            response.headers["Allow"] = ", ".join(self.handlers)
+        else:
+            response = await handler(request)
         await response(scope, receive, send)
 
 
