@@ -44,7 +44,9 @@ def test_the_deciding_rule_is_named(api: Api) -> None:
         {"packet": PACKET | {"protocol": "256"}},
         {"packet": PACKET | {"source_port": 65536}},
         {"packet": PACKET | {"source_port": "x"}},
-        {"packet": PACKET | {"icmp_type": 256}},
+        {"packet": PACKET | {"icmp_type": 8}},
+        {"packet": PACKET | {"icmp_code": 0}},
+        {"packet": {"source": "10.0.0.1", "destination": "10.0.1.1", "protocol": "icmp", "icmp_type": 256}},
         {"foo": 1},
     ],
 )
@@ -52,6 +54,12 @@ def test_a_question_that_makes_no_sense_is_refused(api: Api, change: dict[str, A
     port = api.router_port()["id"]
     question = {"port_id": port, "direction": "ingress", "packet": PACKET} | change
     assert ask(api, **question).status_code == 400
+
+
+def test_nothing_else_stands_beside_the_question(api: Api) -> None:
+    question = {"port_id": api.router_port()["id"], "direction": "ingress", "packet": PACKET}
+    assert api.request("POST", "/v2.0/fwaas/explain", json={"explain": question}).status_code == 200
+    assert api.request("POST", "/v2.0/fwaas/explain", json={"explain": question, "foo": 1}).status_code == 400
 
 
 def test_an_unknown_port_is_not_found(api: Api) -> None:

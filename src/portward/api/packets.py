@@ -26,6 +26,10 @@ def parse_packet(given: dict[str, Any]) -> Packet:
     number = _NUMBERS[name] if name in _NUMBERS else int(name)
     if number == ICMP and source.version == 6:
         number = ICMPV6
+    if number not in (ICMP, ICMPV6) and {"icmp_type", "icmp_code"} & {
+        field for field in given if given[field] is not None
+    }:
+        raise HTTPBadRequest(f"Invalid input for packet. Reason: {name} has no icmp_type and no icmp_code.")
     try:
         return Packet(
             source=source,
