@@ -98,7 +98,8 @@ def update_group(session: Session, context: Context, group_id: str, values: Grou
     old = _ports_of(session, row)
     new = values.ports if values.ports is not UNSET else old
     _check_policies(session, values)
-    _check_ports(session, [port_id for port_id in new if port_id not in set(old)], row.id)
+    covered = set(old)
+    _check_ports(session, [port_id for port_id in new if port_id not in covered], row.id)
     changed = assign(row, values)
     if new != old:
         changed.add("ports")
@@ -109,7 +110,7 @@ def update_group(session: Session, context: Context, group_id: str, values: Grou
     if changed:
         touch(row, context)
         session.flush()
-    if (changed & _DECIDING and new) or set(new) != set(old):
+    if (changed & _DECIDING and new) or set(new) != covered:
         groups_changed(session, context, [row.id])
     return _view(session, context, row, new)
 
