@@ -20,7 +20,7 @@ def test_every_answer_has_a_request_id_and_the_plain_content_type(api: Api) -> N
     assert all(id_.startswith("req-") for id_ in ids)
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1:9696", "firewall.example:1234"])
+@pytest.mark.parametrize("host", ["127.0.0.1:9696", "localhost:1234", "[::1]:1", "localhost", "127.0.0.2"])
 def test_version_documents_lead_back_to_where_the_client_found_them(api: Api, host: str) -> None:
     link = {"rel": "self", "href": f"http://{host}/v2.0/"}
     version = {"id": "v2.0", "status": "CURRENT", "links": [link]}
@@ -145,6 +145,24 @@ def test_a_page_in_a_browser_is_not_let_in(api: Api) -> None:
     answer = api.request("POST", RULES, json={"firewall_rule": {}}, headers={"Origin": "http://evil.example"})
     assert (answer.status_code, answer.json()["NeutronError"]["type"]) == (403, "HTTPForbidden")
     assert api.index("firewall_rule") == []
+
+
+@pytest.mark.parametrize(
+    "host",
+    ["evil.example", "evil.example:9696", "localhost.evil.example", "127.0.0.1.evil.example", "192.0.2.1", "", "[::1",
+     "::1]", "localhost:", "localhost:x", "a@localhost", "[localhost]", "[]"],
+)  # fmt: skip
+def test_a_name_that_was_made_to_lead_here_is_not_let_in(api: Api, host: str) -> None:
+    for path in ("/", "/v2.0", "/tenants", "/nope", RULES):
+        answer = api.request("GET", path, headers={"Host": host})
+        assert (answer.status_code, answer.json()["NeutronError"]["type"]) == (403, "HTTPForbidden")
+
+
+def test_a_request_that_names_no_host_is_not_let_in(api: Api) -> None:
+    host, _, port = api.url.removeprefix("http://").rpartition(":")
+    with socket.create_connection((host, int(port)), DEADLINE) as client:
+        client.sendall(b"GET / HTTP/1.0\r\n\r\n")
+        assert client.recv(4096).startswith(b"HTTP/1.1 403")
 
 
 @pytest.mark.parametrize("chunked", [False, True])

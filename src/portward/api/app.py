@@ -16,13 +16,14 @@ import msgspec
 import structlog
 from sqlalchemy.exc import DatabaseError, OperationalError
 from sqlalchemy.orm import Session
+from starlette.datastructures import Headers
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from portward.api import actions, discovery
-from portward.api.auth import authenticate
+from portward.api.auth import authenticate, refuse_web_pages
 from portward.api.body import read_body
 from portward.api.errors import (
     HTTPBadRequest,
@@ -197,7 +198,7 @@ class _Server:
         raise HTTPForbidden("Projects are not looked up here; give the project's id")
 
     def _context(self, request: Request) -> Context:
-        return authenticate(self._settings, request.headers, request.scope["portward.request_id"], self._clock())
+        return authenticate(self._settings, request.scope["portward.request_id"], self._clock())
 
     async def _body(self, request: Request) -> bytes:
         return await read_body(request, self._settings.api.max_body)
@@ -252,6 +253,7 @@ class _Envelope:
         inner = {**scope, "path": path.rstrip("/") or "/", "portward.request_id": request_id}
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
+                refuse_web_pages(Headers(scope=scope))
                 await self.app(inner, receive, send_with_id)
             except ClientDisconnect:
                 pass  # in the middle of its body: nobody is there to read an answer, and status 0 stands in the log

@@ -4,6 +4,7 @@ Mode ``none`` makes every caller an admin of one project. That is for one machin
 a listener that other machines can reach, and for pages in a browser, which reach loopback too.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import datetime
 from ipaddress import ip_address
@@ -29,14 +30,25 @@ def check_listener(settings: Settings) -> None:
         )
 
 
-def authenticate(settings: Settings, headers: Mapping[str, str], request_id: str, now: datetime) -> Context:
-    """Who sent ``headers``, and so whose request this is.
+def refuse_web_pages(headers: Mapping[str, str]) -> None:
+    """Let in no page of a browser; none of our clients is one. It applies to all paths.
+
+    A page says its ``Origin`` when it asks another site. Where its own name was made to lead to loopback (DNS
+    rebinding) it does not, but then ``Host`` is that name.
 
     Raises:
-        HTTPForbidden: a page in a browser did; none of our clients is one.
+        HTTPForbidden: such a page, or whoever calls us by a name that is not this machine's own.
     """
     if "origin" in headers:
         raise HTTPForbidden("auth mode none takes no requests from web pages")
+    host = re.sub(r":[0-9]{1,5}$", "", headers.get("host", ""))
+    bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
+    if host != "localhost" and not _is_loopback(bare):
+        raise HTTPForbidden("auth mode none takes requests to localhost, 127.0.0.1 or [::1] alone; use such an address")
+
+
+def authenticate(settings: Settings, request_id: str, now: datetime) -> Context:
+    """Whose request this is."""
     return Context(project_id=settings.auth.project, is_admin=True, roles=_ROLES, request_id=request_id, now=now)
 
 
