@@ -129,3 +129,25 @@ def test_a_database_that_breaks_under_way_is_503_without_a_trace(tmp_path: Path)
         assert "firewall_policy_rules" not in answer.text
         assert api.make("port"), "what does not need it goes on"
         api.http.close()
+
+
+def test_a_database_that_becomes_garbage_is_503_to_readers_and_writers(tmp_path: Path) -> None:
+    with running(settings(tmp_path)) as url:
+        api = Api(url)
+        api.make("firewall_rule")
+        for file in tmp_path.glob("portward.db*"):
+            file.write_bytes(b"a poem, and no database at all" * 5000)
+        for answer in (api.request("GET", "/v2.0/fwaas/firewall_rules"), api.post("firewall_rule")):
+            assert answer.status_code == 503, answer.text
+        api.http.close()
+
+
+def test_a_database_that_loses_its_state_takes_no_change(tmp_path: Path) -> None:
+    with running(settings(tmp_path)) as url:
+        api = Api(url)
+        with sqlite3.connect(tmp_path / "portward.db") as connection:
+            connection.execute("DELETE FROM state")
+        connection.close()
+        assert api.post("firewall_rule").status_code == 503
+        assert api.index("firewall_rule") == []
+        api.http.close()

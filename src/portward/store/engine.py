@@ -12,6 +12,7 @@ from sqlalchemy import Connection, Engine, create_engine, event
 from sqlalchemy.engine import URL, make_url
 from sqlalchemy.exc import ArgumentError
 
+from portward.config import ConfigurationError
 from portward.store.errors import StoreError
 
 #: Milliseconds that a statement waits for another process's lock.
@@ -26,9 +27,10 @@ def make_engine(url: str) -> Engine:
     Transactions of a connection with execution option ``writes`` true begin as writers.
 
     Raises:
-        StoreError: no SQLite file URL, or its directory cannot be made.
+        ConfigurationError: no SQLite file URL.
+        StoreError: its directory cannot be made.
     """
-    parsed = _sqlite_url(url)
+    parsed = sqlite_url(url)
     _make_directory(Path(str(parsed.database)).parent)
     engine = create_engine(parsed, pool_size=_POOL_SIZE, max_overflow=_POOL_OVERFLOW)
     event.listen(engine, "connect", _configure)
@@ -36,14 +38,23 @@ def make_engine(url: str) -> Engine:
     return engine
 
 
-def _sqlite_url(url: str) -> URL:
+def sqlite_url(url: str) -> URL:
+    """``[database] url``, taken apart.
+
+    Raises:
+        ConfigurationError: no SQLite file URL.
+    """
     try:
         parsed = make_url(url)
-    except ArgumentError as error:
-        raise StoreError(f"[database] url {url!r} is no SQLAlchemy URL: give sqlite:////PATH/portward.db") from error
-    if parsed.get_backend_name() != "sqlite" or parsed.database in (None, "", ":memory:"):
+    except (ArgumentError, ValueError) as error:
+        raise ConfigurationError(
+            f"[database] url {url!r} is no SQLAlchemy URL: give sqlite:////PATH/portward.db"
+        ) from error
+    if parsed.drivername not in ("sqlite", "sqlite+pysqlite") or parsed.database in (None, "", ":memory:"):
         safe = parsed.render_as_string(hide_password=True)
-        raise StoreError(f"[database] url {safe}: the database is a SQLite file; give sqlite:////PATH/portward.db")
+        raise ConfigurationError(
+            f"[database] url {safe}: the database is a SQLite file; give sqlite:////PATH/portward.db"
+        )
     return parsed
 
 

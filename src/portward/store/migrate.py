@@ -7,34 +7,39 @@ one that is damaged or cannot be written; each is a ``StoreError`` that says so,
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from urllib.parse import quote
 
 from alembic import command
 from alembic.config import Config
 from alembic.runtime.migration import MigrationContext
 from alembic.script import ScriptDirectory
-from sqlalchemy import Connection
+from alembic.util import CommandError
+from sqlalchemy import URL, Connection, create_engine, select
 from sqlalchemy.exc import DatabaseError
 
-from portward.store.engine import make_engine
+from portward.store.engine import make_engine, sqlite_url
 from portward.store.errors import StoreError
+from portward.store.tables import State
 
 
 def upgrade(url: str) -> str:
     """Build or change the tables of the database ``url``, all or nothing; returns the revision it has then.
 
     Raises:
+        ConfigurationError: ``url`` is none.
         StoreError: no such database can be used; the message says why.
     """
     with _writing(url) as connection:
         config = _config(connection)
         scripts = ScriptDirectory.from_config(config)
-        current = MigrationContext.configure(connection).get_current_revision()
+        current = _revision(connection, url)
         if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
             raise StoreError(
                 f"the database {url} has revision {current}, which this release does not know: "
                 "a newer Portward made it. Install that one, or restore a backup"
             )
         command.upgrade(config, "head")
+        _check_state(connection, url)
         return str(scripts.get_current_head())
 
 
@@ -42,21 +47,37 @@ def check_revision(url: str) -> None:
     """Make sure, without changing anything, that the database ``url`` is there with the tables of this release.
 
     Raises:
+        ConfigurationError: ``url`` is none.
         StoreError: it is not; the message says what to do.
     """
-    engine = make_engine(url)
+    file = sqlite_url(url).database
+    if not Path(str(file)).exists():
+        raise StoreError(f"the database {url} is not there yet")
+    engine = create_engine(URL.create("sqlite", database=f"file:{quote(str(file))}", query={"uri": "1", "mode": "ro"}))
     try:
-        if engine.url.database and not Path(engine.url.database).exists():
-            raise StoreError(f"the database {url} is not there yet")
         with engine.connect() as connection:
-            current = MigrationContext.configure(connection).get_current_revision()
+            current = _revision(connection, url)
             head = ScriptDirectory.from_config(_config(connection)).get_current_head()
+            if current != head:
+                raise StoreError(f"the database {url} has revision {current}, this release has {head}")
+            _check_state(connection, url)
     except DatabaseError as error:
         raise StoreError(f"the database {url} cannot be read: {error.orig}") from error
     finally:
         engine.dispose()
-    if current != head:
-        raise StoreError(f"the database {url} has revision {current}, this release has {head}")
+
+
+def _revision(connection: Connection, url: str) -> str | None:
+    try:
+        return MigrationContext.configure(connection).get_current_revision()
+    except CommandError as error:
+        raise StoreError(f"the database {url} is damaged, restore a backup: {error}") from error
+
+
+def _check_state(connection: Connection, url: str) -> None:
+    """Without its one row of ``state`` no change could ever be stored."""
+    if connection.scalar(select(State.id).where(State.id == 1)) is None:
+        raise StoreError(f"the database {url} is damaged, restore a backup: its table state is empty")
 
 
 @contextmanager

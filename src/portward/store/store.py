@@ -29,7 +29,8 @@ class Store:
     """The database behind ``url``; made once a process, and closed at its end. Safe to use from many threads.
 
     Raises:
-        StoreError: the URL is no database that Portward can use.
+        ConfigurationError: the URL is none that Portward can use.
+        StoreError: its directory cannot be made.
     """
 
     def __init__(self, url: str) -> None:
@@ -64,7 +65,7 @@ class Store:
         """What ``call`` returns, in a writing transaction, repeated whole when another one was in the way.
 
         Raises:
-            StoreError: others were in the way 5 times.
+            StoreError: others were in the way 5 times, or the database is damaged.
         """
         for _ in range(ATTEMPTS):
             try:
@@ -97,7 +98,10 @@ def raise_generation(session: Session) -> int:
 
 
 def _lock(session: Session) -> int:
-    return session.execute(select(State.generation).where(State.id == 1).with_for_update()).scalar_one()
+    generation = session.scalar(select(State.generation).where(State.id == 1).with_for_update())
+    if generation is None:
+        raise StoreError("the database is damaged, restore a backup: its table state is empty")
+    return generation
 
 
 def _lost(error: OperationalError) -> bool:

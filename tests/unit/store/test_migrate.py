@@ -9,7 +9,8 @@ from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect
 
-from portward.store import Store, StoreError, upgrade
+from portward.config import ConfigurationError
+from portward.store import Store, StoreError, check_revision, upgrade
 from portward.store.tables import Base
 
 
@@ -70,8 +71,56 @@ def test_a_directory_that_cannot_be_made_is_refused_in_clear_words(tmp_path: Pat
         upgrade(f"sqlite:///{tmp_path}/file/portward.db")
 
 
-@pytest.mark.parametrize("url", ["nonsense", "sqlite://", "postgresql://user:secret@host/portward"])
-def test_a_url_of_no_sqlite_file_is_refused_without_telling_its_password(url: str) -> None:
-    with pytest.raises(StoreError, match=r"sqlite:////PATH") as raised:
-        upgrade(url)
-    assert "secret" not in str(raised.value)
+@pytest.mark.parametrize(
+    "url",
+    [
+        "",
+        "nonsense",
+        "sqlite://",
+        "sqlite+aiosqlite:////tmp/x.db",
+        "postgresql://user:secret@host/portward",
+        "x://h:p/",
+    ],
+)
+def test_a_url_of_no_sqlite_file_is_a_configuration_error_that_does_not_tell_its_password(url: str) -> None:
+    for use in (upgrade, check_revision, Store):
+        with pytest.raises(ConfigurationError, match=r"sqlite:////PATH") as raised:
+            use(url)
+        assert "secret" not in str(raised.value)
+
+
+@pytest.mark.parametrize(
+    "damage", ["DELETE FROM state", "INSERT INTO alembic_version VALUES ('0000')", "UPDATE state SET id = 2"]
+)
+def test_a_database_that_lost_its_senses_is_refused_in_clear_words(url: str, tmp_path: Path, damage: str) -> None:
+    upgrade(url)
+    with sqlite3.connect(tmp_path / "state/portward.db") as connection:
+        connection.execute(damage)
+    connection.close()
+    for use in (upgrade, check_revision):
+        with pytest.raises(StoreError, match="restore a backup"):
+            use(url)
+
+
+def test_a_look_at_the_revision_makes_and_changes_nothing(tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/a b?/portward.db".replace("?", "%")
+    with pytest.raises(StoreError, match="not there yet"):
+        check_revision(url)
+    assert list(tmp_path.iterdir()) == []
+    upgrade(url)
+    file = next(tmp_path.iterdir()) / "portward.db"
+    check_revision(url)
+    with sqlite3.connect(file) as connection:
+        connection.execute("PRAGMA journal_mode = DELETE")
+    connection.close()
+    before = file.read_bytes()
+    check_revision(url)
+    assert file.read_bytes() == before
+    assert list(file.parent.iterdir()) == [file]
+
+
+def test_a_look_at_the_revision_sees_what_was_not_upgraded(url: str, tmp_path: Path) -> None:
+    (tmp_path / "state").mkdir()
+    (tmp_path / "state/portward.db").touch()
+    with pytest.raises(StoreError, match="revision None"):
+        check_revision(url)

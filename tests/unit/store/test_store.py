@@ -110,3 +110,9 @@ def test_other_errors_of_the_database_are_not_repeated(store: Store) -> None:
     with pytest.raises(OperationalError):
         store.writing(call)
     assert len(attempts) == 1
+
+
+def test_a_database_that_lost_its_row_of_state_is_said_to_be_damaged(store: Store) -> None:
+    store.writing(lambda session: session.execute(text("DELETE FROM state")), ordered=False)
+    with pytest.raises(StoreError, match="restore a backup"):
+        store.writing(raise_generation)
