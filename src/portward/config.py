@@ -96,6 +96,12 @@ class Nftables(_Section):
     ct_mark_mask: Annotated[int, Field(gt=0, le=0xFFFFFFFF)] = 0xFFFF  # bits of the connection mark that are ours
     reverse_path: Literal["strict", "loose", "off"] = "strict"
 
+    @field_validator("ct_mark_mask", mode="before")
+    @classmethod
+    def _hexadecimal(cls, value: Any) -> Any:
+        """The environment has strings only; 0xffff means there what it means in TOML."""
+        return int(value, 0) if isinstance(value, str) else value
+
     @field_validator("ct_mark_mask")
     @classmethod
     def _contiguous(cls, value: int) -> int:

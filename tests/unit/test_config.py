@@ -85,3 +85,16 @@ def test_a_named_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path, monk
     monkeypatch.setenv("PORTWARD_CONFIG", str(file(tmp_path, "this is no = = toml")))
     with pytest.raises(ConfigurationError, match=r"portward\.toml"):
         load()
+
+
+@pytest.mark.parametrize("text", ["0xffff0000", "4294901760", "0b11111111111111110000000000000000"])
+def test_a_mask_is_written_in_the_environment_as_in_the_file(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("PORTWARD_NFTABLES__CT_MARK_MASK", text)
+    assert load().nftables.ct_mark_mask == 0xFFFF0000
+
+
+@pytest.mark.parametrize("text", ["", "ffff", "0x", "0x0f0f", "-1", "1e3"])
+def test_a_mask_of_the_environment_that_is_none_is_refused(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    monkeypatch.setenv("PORTWARD_NFTABLES__CT_MARK_MASK", text)
+    with pytest.raises(ConfigurationError, match=r"\[nftables\] ct_mark_mask"):
+        load()
