@@ -55,6 +55,11 @@ def epoch(netns: str) -> int:
     return int(match[1])
 
 
+def epochs(netns: str) -> set[int]:
+    """The epochs of all chains that are there, in force or left by a change that died."""
+    return {int(number) for number in re.findall(r"chain v\d+/epoch/(\d+)/", nft(netns, "list table inet portward"))}
+
+
 def generation_id(netns: str) -> int:
     """How often anybody committed anything to the namespace's nftables."""
     with in_namespace(netns, lambda: Netlink(NETFILTER)) as netlink:

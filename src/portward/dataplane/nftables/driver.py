@@ -235,8 +235,12 @@ def _enforce(
         lists |= {egress.key: egress.parts, ingress.key: ingress.parts}
     try:
         namespace.apply(Wanted(devices, lists))
-        for device in claims.keys() - namespace.links() - wrong.keys():
-            wrong[device] = f"device {device} is not in {where}"
+        for device in claims.keys() - wrong.keys():
+            has_master = namespace.links().get(device)
+            if has_master is None:
+                wrong[device] = f"device {device} is not in {where}"
+            elif has_master:
+                wrong[device] = f"device {device} in {where} is part of a bridge or bond: bind the port to that device"
     except (PortwardError, OSError) as error:
         wrong = dict.fromkeys(claims, str(error))
     return {port.port.id: wrong.get(device) for device, claimants in claims.items() for port in claimants}

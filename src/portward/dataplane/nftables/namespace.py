@@ -20,7 +20,7 @@ from portward.dataplane.nftables.adoption import NOTHING, look
 from portward.dataplane.nftables.change import Change, Installed, Planner
 from portward.dataplane.nftables.epochs import Epochs, MarkFilter
 from portward.dataplane.nftables.libnftables import Nft
-from portward.dataplane.nftables.netlink import NETFILTER, Netlink, NetlinkError, attribute, attributes
+from portward.dataplane.nftables.netlink import DUMP, NETFILTER, Netlink, NetlinkError, attribute, attributes
 from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, Wanted, owner_mark
 from portward.dataplane.protocol import DataplaneError
 
@@ -29,6 +29,7 @@ _NFTABLES = 10 << 8
 _GET_TABLE, _NEW_GENERATION, _GET_GENERATION = _NFTABLES | 1, _NFTABLES | 15, _NFTABLES | 16
 _FAMILY_INET = 1
 _GROUP_NFTABLES, _GROUP_LINKS = 7, 1
+_GET_LINK, _IFINFOMSG, _IFLA_IFNAME, _IFLA_MASTER = 18, 16, 3, 10
 _ENOENT = 2
 #: How often a table that somebody else changes meanwhile is repaired in one go.
 _ATTEMPTS = 3
@@ -64,9 +65,10 @@ class RouterNamespace:
         self._epochs: Epochs = planner.epochs
         self._on_step = on_step
         self._installed: Installed | None = None
-        self._links: frozenset[str] | None = None
+        self._links: dict[str, bool] | None = None
         self._requests, self._nftables, self._route = in_namespace(fd, _sockets)
-        self._generation = self._read_generation()
+        self._generation = self._read_generation()  # of the last commit whose events were read
+        self._touched = False  # whether the commit whose events are half read concerns our table
         self._commits = 0  # our own since the events were last read
         # Kept open: to close it after a commit waits until the kernel has freed what the commit deleted, 20 ms.
         self._nft = in_namespace(fd, Nft)
@@ -91,10 +93,13 @@ class RouterNamespace:
         self._route.close()
         os.close(self._fd)
 
-    def links(self) -> frozenset[str]:
-        """Names of the devices that were in the namespace when ``apply`` was last called, or later."""
+    def links(self) -> dict[str, bool]:
+        """Devices by name, as they were in the namespace when ``apply`` was last called, or later.
+
+        The value says whether the device has a master, such as a bridge: packets then cross the master instead.
+        """
         if self._links is None:
-            self._links = frozenset(in_namespace(self._fd, lambda: [name for _, name in socket.if_nameindex()]))
+            self._links = in_namespace(self._fd, _read_links)
         return self._links
 
     def apply(self, wanted: Wanted) -> None:
@@ -137,17 +142,21 @@ class RouterNamespace:
         if not found.usable:
             self._run(f"delete table {TABLE}\n")
             found = NOTHING
-        certain = found.epoch is not None
         epoch = self._epochs.after(found.epoch or 0)
-        while not certain and self._epochs.mark(epoch) in found.marks:
+        for _ in range(self._epochs.last):
+            if self._epochs.mark(epoch) not in found.marks:
+                break
             epoch = self._epochs.after(epoch)
-        # If the epoch is not certain, any mark may be of an earlier life. Those that chains which may still be in
-        # force write cannot be cleared for good before the switch; none of them is the new epoch's.
-        which = self._epochs.to_clear(epoch) if certain else conntrack.ALL
-        if which is not None:
-            self._clear_marks(which, spare=frozenset() if certain else found.marks)
+        else:
+            raise DataplaneError(
+                f"table {TABLE} is full of changes that died half-way; `portward agent cleanup` ends it"
+            )
+        # Any mark may be of an earlier life, which may have gone further than what is found: an older ruleset put
+        # back, or a build that died. Those that chains which may still be in force write cannot be cleared for good
+        # before the switch; none of them is the new epoch's.
+        self._clear_marks(conntrack.ALL, spare=found.marks)
         change = self._planner.build(wanted, serial=found.serial + 1, epoch=epoch, leftovers=found.objects)
-        self._carry_out(change, clear_marks=not certain and bool(found.marks))
+        self._carry_out(change, clear_marks=bool(found.marks))
         return change
 
     def has_table(self) -> bool:
@@ -206,22 +215,23 @@ class RouterNamespace:
         self._on_step(Step.MARKS_CLEARED)
 
     def _disturbed(self) -> bool:
-        """Whether somebody else changed our table since this was last asked."""
-        generation = self._read_generation()
-        ours, self._commits = self._commits, 0
-        others = (generation - self._generation) % 2**32 - ours
-        self._generation = generation
+        """Whether somebody else changed our table since this was last asked.
+
+        Told by events alone, because the kernel raises its generation before it sends a commit's events: those of our
+        own commits are here when a commit returns, those of others may be half here, and the rest comes later.
+        """
         events = self._nftables.events()
-        if not others:
-            return False
-        if events is None:
-            return True  # some were lost
-        touched, commits = False, 0
+        ours, self._commits = self._commits, 0
+        if events is None:  # some were lost, ours perhaps; the generation tells whether anybody else committed at all
+            before, self._generation, self._touched = self._generation, self._read_generation(), False
+            return (self._generation - before) % 2**32 != ours
+        commits = 0
         for kind, payload in events:
             if kind == _NEW_GENERATION:
-                commits, touched = commits + touched, False
+                self._generation = int.from_bytes(attributes(payload[4:])[1], "big")
+                commits, self._touched = commits + self._touched, False
             elif kind >> 8 == _NFTABLES >> 8 and payload[0] == _FAMILY_INET:
-                touched |= attributes(payload[4:]).get(1) == TABLE.split()[1].encode() + b"\0"
+                self._touched |= attributes(payload[4:]).get(1) == TABLE.split()[1].encode() + b"\0"
         return commits != ours
 
     def _read_generation(self) -> int:
@@ -229,6 +239,12 @@ class RouterNamespace:
 
     def _request(self, kind: int, body: bytes) -> bytes:
         return self._requests.request(kind, struct.pack("!BBH", _FAMILY_INET, 0, 0) + body)[0]
+
+
+def _read_links() -> dict[str, bool]:
+    with Netlink(socket.NETLINK_ROUTE) as netlink:
+        found = [attributes(link[_IFINFOMSG:]) for link in netlink.request(_GET_LINK, bytes(_IFINFOMSG), DUMP)]
+    return {link[_IFLA_IFNAME].rstrip(b"\0").decode(errors="replace"): _IFLA_MASTER in link for link in found}
 
 
 def _sockets() -> tuple[Netlink, Netlink, Netlink]:

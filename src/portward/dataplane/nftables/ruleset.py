@@ -14,8 +14,10 @@ import msgspec
 
 from portward.dataplane.nftables.epochs import Epochs
 from portward.model import (
+    DCCP,
     ICMP,
     ICMPV6,
+    SCTP,
     TCP,
     Action,
     CoveredPort,
@@ -177,11 +179,13 @@ def epoch_chains(build: int, serial: int, epoch: int, epochs: Epochs, reverse_pa
     egress, ingress = (name(build, direction) for direction in (Direction.EGRESS, Direction.INGRESS))
     accept = [f"ct mark set ct mark and {epochs.others:#x} or {epochs.mark(epoch):#x}", "accept"]
     check = {"strict": ["fib saddr . iif oif missing drop"], "loose": ["fib saddr oif missing drop"], "off": []}
+    # Connection tracking of DCCP and SCTP is optional in a kernel; without it one entry, and so one mark, stands for
+    # all ports between two addresses. So these are judged packet by packet.
     accepted = f"ct mark and {epochs.mask:#x} == {epochs.mark(epoch):#x}"
     icmp_error = f"ct state related meta l4proto {{ {ICMP:d}, {ICMPV6:d} }}"
     decide = [
         *check[reverse_path],
-        f"ct state established,new {accepted} accept",
+        f"ct state established,new {accepted} meta l4proto != {{ {DCCP:d}, {SCTP:d} }} accept",
         f"{icmp_error} {accepted} accept",
         "ct state invalid drop",
         f"{icmp_error} drop",
