@@ -261,3 +261,60 @@ def test_a_change_that_fails_half_way_leaves_the_old_policies_in_force(lab: Lab)
         failing.clear()
         assert [port.error for port in enforce.dataplane.apply(wanted).ports] == [None]
         assert outcomes(lab) == [PASSED, PASSED]
+
+
+def test_an_older_ruleset_put_back_revives_no_connection_that_was_denied_since(lab: Lab, enforce: Enforcer) -> None:
+    enforce(blue=Guard(ingress=udp(5001)))
+    saved = nft(lab.router_netns, "list ruleset")
+    enforce(blue=Guard(ingress=udp(5001, 5002)))
+    with lab.red.connect("udp", lab.blue.address(), 5002) as old:
+        assert old.exchange()
+        enforce(blue=Guard(ingress=udp(5001)))
+        assert not old.exchange(timeout=0.2)
+        restore = ["ip", "netns", "exec", lab.router_netns, "nft", "-f", "-"]
+        subprocess.run(restore, input=f"flush ruleset\n{saved}", text=True, check=True)
+        for _ in range(3):  # whatever number the repair begins with, the connection's own comes round
+            enforce.dataplane.apply(enforce.state)
+            assert not old.exchange(timeout=0.2)
+            enforce(blue=Guard(ingress=udp(5001, 5003)))
+            assert not old.exchange(timeout=0.2)
+            enforce(blue=Guard(ingress=udp(5001)))
+
+
+class Killed(BaseException):
+    """Stands for kill -9 at a step."""
+
+
+def test_killed_before_the_marks_of_an_earlier_life_are_cleared_the_next_agent_clears_them(lab: Lab) -> None:
+    def die(step: Step) -> None:
+        if step is Step.SWITCHED:
+            raise Killed
+
+    allowed, denied = Guard(ingress=udp(5001, 5002)), Guard(ingress=udp(5001))
+    with enforcing(lab) as agent:
+        agent(blue=denied)
+        agent(blue=Guard(ingress=udp(5002)))
+        state = agent(blue=allowed)
+    with lab.red.connect("udp", lab.blue.address(), 5002) as old:
+        assert old.exchange()
+        nft(lab.router_netns, "flush chain inet portward forward")
+        dying = NftablesDataplane(on_step=die)
+        with pytest.raises(Killed):
+            dying.apply(state)
+        dying.close()
+        with enforcing(lab) as agent:
+            agent(blue=allowed)
+            for _ in range(3):
+                agent(blue=denied)
+                assert not old.exchange(timeout=0.2)
+                agent(blue=Guard(ingress=udp(5001, 5003)))
+                assert not old.exchange(timeout=0.2)
+
+
+def test_a_device_in_a_bridge_is_never_called_enforced(lab: Lab, enforce: Enforcer) -> None:
+    device = lab.port("blue").device
+    ip("-n", lab.router_netns, "link", "add", "pw-bridge", "type", "bridge")
+    ip("-n", lab.router_netns, "link", "set", device, "master", "pw-bridge")
+    enforce.state = state_of(lab.ports, {"blue": Guard()}, enforce.state)
+    (report,) = enforce.dataplane.apply(enforce.state).ports
+    assert "part of a bridge" in (report.error or "")
