@@ -7,7 +7,7 @@ host is told (``service.answers``) or what a report changes (``service.agents``)
 
 import time
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import datetime
 from functools import partial
 from typing import TypeVar
 
@@ -35,7 +35,7 @@ from portward.channel.messages import (
 from portward.model import PortwardError, Report
 from portward.service.agents import ForeignPorts, InvalidToken, authenticate, record_poll, record_report
 from portward.service.answers import Answer, Bodies, answer
-from portward.store import Store
+from portward.store import Store, now
 
 #: Bytes of a request at most; a report about 1,000 ports, each with an error, has about 200,000.
 MAX_BODY = 8 * 1024 * 1024
@@ -51,12 +51,12 @@ _Message = TypeVar("_Message", StateRequest, ReportMessage)
 _Result = TypeVar("_Result")
 
 
-def create_agent_app(store: Store, news: News, *, now: Callable[[], datetime] | None = None) -> Starlette:
+def create_agent_app(store: Store, news: News, *, now: Callable[[], datetime] = now) -> Starlette:
     """The listener. ``news`` must be running (``News.run``) in the event loop that serves it.
 
     ``now`` tells the time in UTC without a zone.
     """
-    listener = _Listener(store, news, now or _utc_now)
+    listener = _Listener(store, news, now)
     return Starlette(
         routes=[
             Route(STATE_PATH, listener.state, methods=["POST"]),
@@ -69,10 +69,6 @@ def create_agent_app(store: Store, news: News, *, now: Callable[[], datetime] | 
             ClientDisconnect: _left,
         },
     )
-
-
-def _utc_now() -> datetime:
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 class _Listener:

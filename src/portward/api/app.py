@@ -7,7 +7,7 @@ lives here.
 import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -39,16 +39,11 @@ from portward.api.resources import ALL, GROUPS, POLICIES, Resource
 from portward.config import Settings
 from portward.service.context import Context
 from portward.service.errors import ServiceError
-from portward.store import Store, StoreError
+from portward.store import Store, StoreError, now
 
 _log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")
 Handler = Callable[[Request], Awaitable[Response]]
-
-
-def now() -> datetime:
-    """The time, in UTC without a zone, as the database keeps it."""
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 def create_app(store: Store, news: News, settings: Settings, *, clock: Callable[[], datetime] = now) -> ASGIApp:

@@ -1,6 +1,5 @@
 """``portward host``: which hosts may run an agent. For the operator, on the machine that reaches the database."""
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
@@ -8,13 +7,9 @@ import typer
 from portward.cli.context import database
 from portward.cli.output import Format, FormatOption, err, show_fields, show_rows
 from portward.service import agents
+from portward.store import now
 
 app = typer.Typer(no_args_is_help=True, help="Register the hosts that enforce, and their agents' tokens.")
-
-
-def now() -> datetime:
-    """The time as the database keeps it: UTC, without a zone."""
-    return datetime.now(UTC).replace(tzinfo=None)
 
 
 @app.command()

@@ -7,11 +7,11 @@ import typer
 from portward import agent as host_agent
 from portward import api as http_api
 from portward.cli.context import database, settings
-from portward.cli.hosts import now
 from portward.cli.output import err, out, plain
 from portward.cli.supervisor import AgentProcess
 from portward.dataplane.privileges import require
 from portward.service import agents
+from portward.store import now
 
 agent_app = typer.Typer(invoke_without_command=True, help="The agent of this host: enforce what the API says.")
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
