@@ -13,7 +13,7 @@ from sqlalchemy import delete
 from sqlalchemy.orm import Session
 
 from portward.api.server import serve_until
-from portward.config import API, AgentAPI, Database, Settings
+from portward.config import API, AgentAPI, Database, DefaultFirewallGroup, Settings
 from portward.store import Store
 from portward.store.tables import Base, State
 
@@ -130,6 +130,7 @@ def settings(directory: Path, **api: Any) -> Settings:
         api=API(listen="127.0.0.1:0", **api),
         agent_api=AgentAPI(listen="127.0.0.1:0"),
         database=Database(url=f"sqlite:///{directory}/portward.db"),
+        default_firewall_group=DefaultFirewallGroup(enabled=False),
     )
 
 

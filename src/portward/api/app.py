@@ -23,7 +23,6 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from portward.api import actions, discovery
-from portward.api.auth import authenticate, refuse_web_pages
 from portward.api.body import read_body
 from portward.api.errors import (
     HTTPBadRequest,
@@ -32,8 +31,11 @@ from portward.api.errors import (
     HTTPMethodNotAllowed,
     HTTPNotFound,
     HTTPServiceUnavailable,
+    Unauthenticated,
     error_response,
+    unauthenticated_response,
 )
+from portward.api.identity import admit, make_identify
 from portward.api.news import News
 from portward.api.resources import ALL, GROUPS, POLICIES, Resource
 from portward.config import Settings
@@ -65,7 +67,7 @@ def create_app(store: Store, news: News, settings: Settings, *, clock: Callable[
         server.route(f"/v2.0{GROUPS.path}/{{id}}/realisation", GET=server.query(actions.realisation)),
         server.route("/v2.0/fwaas/explain", POST=server.query(actions.explain)),
     ]
-    return _Envelope(Router(routes, redirect_slashes=False, default=_not_found))
+    return _Envelope(Router(routes, redirect_slashes=False, default=_not_found), settings)
 
 
 #: What openstackclient asks when `--project ID` is given and it takes us for its identity service: told that it may
@@ -81,6 +83,7 @@ class _Server:
         self._news = news
         self._settings = settings
         self._clock = clock
+        self._identify = make_identify(settings)
 
     def route(self, path: str, **handlers: Handler) -> Route:
         """A route that answers 405 to any other method."""
@@ -91,7 +94,7 @@ class _Server:
         schema = resource.schema
 
         async def index(request: Request) -> Response:
-            context = self._context(request)
+            context = await self._context(request)
             filters = schema.parse_filters(request.query_params)
             fields = request.query_params.getlist("fields")
 
@@ -103,7 +106,7 @@ class _Server:
             return _json(await self._read(call))
 
         async def create(request: Request) -> Response:
-            context = self._context(request)
+            context = await self._context(request)
             values = schema.parse_create(await self._body(request))
 
             def call(session: Session) -> bytes:
@@ -112,7 +115,7 @@ class _Server:
             return _json(await self._write(call), 201)
 
         async def show(request: Request) -> Response:
-            context = self._context(request)
+            context = await self._context(request)
             fields = request.query_params.getlist("fields")
 
             def call(session: Session) -> bytes:
@@ -122,7 +125,7 @@ class _Server:
             return _json(await self._read(call))
 
         async def update(request: Request) -> Response:
-            context = self._context(request)
+            context = await self._context(request)
             values = schema.parse_update(await self._body(request))
 
             def call(session: Session) -> bytes:
@@ -132,7 +135,7 @@ class _Server:
             return _json(await self._write(call))
 
         async def delete(request: Request) -> Response:
-            context = self._context(request)
+            context = await self._context(request)
             if await self._body(request):
                 raise HTTPBadRequest("Request body is not supported in DELETE.")
             await self._write(lambda session: resource.delete(session, context, request.path_params["id"]))
@@ -148,7 +151,7 @@ class _Server:
         """A handler that changes the item of its path as the body says."""
 
         async def handler(request: Request) -> Response:
-            context = self._context(request)
+            context = await self._context(request)
             body = await self._body(request)
             id_ = request.path_params["id"]
             return _json(await self._write(lambda session: msgspec.json.encode(perform(session, context, id_, body))))
@@ -159,7 +162,7 @@ class _Server:
         """A handler that tells something, about the item of its path or what the body asks."""
 
         async def handler(request: Request) -> Response:
-            context = self._context(request)
+            context = await self._context(request)
             body = await self._body(request)
             id_ = request.path_params.get("id", "")
             return _json(await self._read(lambda session: msgspec.json.encode(ask(session, context, id_, body))))
@@ -177,12 +180,12 @@ class _Server:
 
     async def extensions(self, request: Request) -> Response:
         """What is implemented."""
-        self._context(request)
+        await self._context(request)
         return _json(msgspec.json.encode({"extensions": discovery.extensions()}))
 
     async def extension(self, request: Request) -> Response:
         """Whether one extension is implemented."""
-        self._context(request)
+        await self._context(request)
         for extension in discovery.extensions():
             if extension["alias"] == request.path_params["alias"]:
                 return _json(msgspec.json.encode({"extension": extension}))
@@ -192,8 +195,17 @@ class _Server:
         """Refuse to be the identity service."""
         raise HTTPForbidden("Projects are not looked up here; give the project's id")
 
-    def _context(self, request: Request) -> Context:
-        return authenticate(self._settings, request.scope["portward.request_id"], self._clock())
+    async def _context(self, request: Request) -> Context:
+        caller = await self._identify(request.headers)
+        return Context(
+            project_id=caller.project_id,
+            is_admin="admin" in caller.roles,
+            roles=caller.roles,
+            request_id=request.scope["portward.request_id"],
+            now=self._clock(),
+            default_group=self._settings.default_firewall_group,
+            quotas=self._settings.quotas,
+        )
 
     async def _body(self, request: Request) -> bytes:
         return await read_body(request, self._settings.api.max_body)
@@ -229,6 +241,7 @@ class _Envelope:
     """What every answer has: a request id, one line in the log, and an error in Neutron's shape if it fails."""
 
     app: ASGIApp
+    settings: Settings
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -248,8 +261,10 @@ class _Envelope:
         inner = {**scope, "path": path.rstrip("/") or "/", "portward.request_id": request_id}
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                refuse_web_pages(Headers(scope=scope))
+                admit(self.settings, Headers(scope=scope))
                 await self.app(inner, receive, send_with_id)
+            except Unauthenticated as error:
+                await unauthenticated_response(error)(scope, receive, send_with_id)
             except ClientDisconnect:
                 pass  # in the middle of its body: nobody is there to read an answer, and status 0 stands in the log
             except Exception as error:

@@ -6,6 +6,7 @@ The classes are named as Neutron names them, since the name is part of the answe
 import msgspec
 from starlette.responses import Response
 
+from portward.model import PortwardError
 from portward.service.errors import BadRequest, Forbidden, NotFound, ServiceError
 
 
@@ -63,6 +64,14 @@ class HTTPInternalServerError(ServiceError):
     template = "Request Failed: internal server error while processing your request."
 
 
+class Unauthenticated(PortwardError):
+    """The headers do not show who calls. ``challenge`` is the answer's ``WWW-Authenticate``."""
+
+    def __init__(self, challenge: str) -> None:
+        super().__init__("The request you have made requires authentication.")
+        self.challenge = challenge
+
+
 #: Python's names that are not Neutron's.
 _NAMES: dict[type[ServiceError], str] = {BadRequestBody: "BadRequest"}
 
@@ -72,3 +81,10 @@ def error_response(error: ServiceError) -> Response:
     kind = type(error)
     body = {"NeutronError": {"type": _NAMES.get(kind, kind.__name__), "message": str(error), "detail": ""}}
     return Response(msgspec.json.encode(body), kind.status, {"Content-Type": "application/json"})
+
+
+def unauthenticated_response(error: Unauthenticated) -> Response:
+    """``error`` as keystonemiddleware would answer it; clients know no other shape for it."""
+    body = {"error": {"code": 401, "title": "Unauthorized", "message": str(error)}}
+    headers = {"Content-Type": "application/json", "WWW-Authenticate": error.challenge}
+    return Response(msgspec.json.encode(body), 401, headers)

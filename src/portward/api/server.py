@@ -17,8 +17,8 @@ from starlette.types import ASGIApp
 
 from portward.api.agent_app import create_agent_app
 from portward.api.app import create_app
-from portward.api.auth import check_listener
 from portward.api.connections import Connection, raise_limit, share
+from portward.api.identity import check_settings
 from portward.api.news import News
 from portward.config import ConfigurationError, Settings
 from portward.log import log_to_stderr
@@ -45,7 +45,7 @@ def serve(settings: Settings, *, on_ready: OnReady | None = None) -> None:
 
 async def serve_until(stop: anyio.Event, settings: Settings, *, on_ready: OnReady | None = None) -> None:
     """As ``serve``, until ``stop`` is set."""
-    check_listener(settings)
+    check_settings(settings)
     connections, backlog = share(raise_limit())
     upgrade(settings.database.url)
     store = Store(settings.database.url)

@@ -4,6 +4,8 @@ from datetime import datetime
 
 import msgspec
 
+from portward.config import DefaultFirewallGroup, Quotas
+
 
 class Context(msgspec.Struct, frozen=True, kw_only=True):
     """A caller of the service."""
@@ -13,3 +15,5 @@ class Context(msgspec.Struct, frozen=True, kw_only=True):
     roles: frozenset[str]
     request_id: str  # for logs and for the caller to quote
     now: datetime  # UTC without a zone; the time of everything that this call changes
+    default_group: DefaultFirewallGroup = DefaultFirewallGroup()
+    quotas: Quotas = Quotas()

@@ -47,10 +47,24 @@ class StandardAttributes:
     updated_at: Mapped[datetime] = mapped_column(DateTime)
 
 
+class ResourceTag(Base):
+    """The resource with id ``resource_id``, of whatever kind, bears ``tag``."""
+
+    __tablename__ = "resource_tags"
+
+    resource_id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    tag: Mapped[str] = mapped_column(String(255), primary_key=True)
+
+
 class FirewallRule(StandardAttributes, Base):
-    """A rule as the user wrote it; ``protocol`` is a name of the API or a string of digits."""
+    """A rule as the user wrote it; ``protocol`` is a name of the API or a string of digits.
+
+    ``default_of``, here and in policies and groups: the project whose default this is.
+    """
 
     __tablename__ = "firewall_rules"
+
+    default_of: Mapped[str | None] = mapped_column(String(36), index=True)
 
     shared: Mapped[bool] = mapped_column(Boolean, default=False)
     protocol: Mapped[str | None] = mapped_column(String(16))
@@ -68,6 +82,7 @@ class FirewallPolicy(StandardAttributes, Base):
 
     __tablename__ = "firewall_policies"
 
+    default_of: Mapped[str | None] = mapped_column(String(36), index=True)
     shared: Mapped[bool] = mapped_column(Boolean, default=False)
     audited: Mapped[bool] = mapped_column(Boolean, default=False)
     version: Mapped[int] = mapped_column(BigInteger, default=0)
@@ -91,6 +106,7 @@ class FirewallGroup(StandardAttributes, Base):
 
     __tablename__ = "firewall_groups"
 
+    default_of: Mapped[str | None] = mapped_column(String(36), unique=True)
     shared: Mapped[bool] = mapped_column(Boolean, default=False)
     admin_state_up: Mapped[bool] = mapped_column(Boolean, default=True)
     ingress_firewall_policy_id: Mapped[str | None] = mapped_column(ForeignKey("firewall_policies.id"), index=True)

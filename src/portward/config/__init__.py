@@ -1,0 +1,32 @@
+"""The configuration of all processes: its sections, and how it is read."""
+
+from portward.config.errors import ConfigurationError
+from portward.config.load import DEFAULT_FILE, FILE_VARIABLE, Settings, load
+from portward.config.sections import (
+    API,
+    Agent,
+    AgentAPI,
+    Auth,
+    Database,
+    DefaultFirewallGroup,
+    Nftables,
+    ProjectQuotas,
+    Quotas,
+)
+
+__all__ = [
+    "API",
+    "DEFAULT_FILE",
+    "FILE_VARIABLE",
+    "Agent",
+    "AgentAPI",
+    "Auth",
+    "ConfigurationError",
+    "Database",
+    "DefaultFirewallGroup",
+    "Nftables",
+    "ProjectQuotas",
+    "Quotas",
+    "Settings",
+    "load",
+]

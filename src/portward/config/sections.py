@@ -1,0 +1,139 @@
+"""The sections of the configuration: their keys, what each takes, and a default that works on one machine."""
+
+import socket
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+def _check_listen(value: str) -> str:
+    host, _, port = value.rpartition(":")
+    if not host or not port.isdecimal() or not 0 <= int(port) <= 65535:
+        raise ValueError("give HOST:PORT, for example 127.0.0.1:9696 or [::1]:9696")
+    return value
+
+
+class Listener(_Section):
+    """Where a server listens, as ``HOST:PORT``; IPv6 in brackets."""
+
+    listen: str
+
+    @field_validator("listen")
+    @classmethod
+    def _valid(cls, value: str) -> str:
+        return _check_listen(value)
+
+    @property
+    def address(self) -> tuple[str, int]:
+        """Host (without brackets) and port to bind."""
+        host, _, port = self.listen.rpartition(":")
+        return host.strip("[]"), int(port)
+
+
+class API(Listener):
+    """``[api]``: what users and OpenStack clients talk to."""
+
+    listen: str = "127.0.0.1:9696"
+    max_body: Annotated[int, Field(ge=1024, le=2**30)] = 1024 * 1024  # bytes
+
+
+class AgentAPI(Listener):
+    """``[agent_api]``: what the agents of the hosts talk to."""
+
+    listen: str = "127.0.0.1:9697"
+
+
+class Database(_Section):
+    """``[database]``: where all state is."""
+
+    url: str = "sqlite:////var/lib/portward/portward.db"  # SQLAlchemy
+
+
+class Auth(_Section):
+    """``[auth]``: who the caller is, and what callers may. ``none`` makes every caller an admin."""
+
+    mode: Literal["none", "http_basic", "keystone"] = "none"
+    project: str = "portward"  # the project of callers in mode none
+    users_file: Path = Path("/etc/portward/users")  # of mode http_basic; `portward user add` writes it
+    policy_file: Path = Path("/etc/portward/policy.yaml")  # overrides of the policy rules; may be missing
+
+
+class DefaultFirewallGroup(_Section):
+    """``[default_firewall_group]``: the group that each project has, and its four rules.
+
+    Keys as in Neutron's ``[default_fwg_rules]``.
+    """
+
+    enabled: bool = True  # false: no project has one, and VM ports belong to no group until put into one
+    ingress_enabled: bool = True  # false: the ingress rules exist and take no part
+    ingress_action: Literal["allow", "deny", "reject"] = "deny"
+    ingress_source_ipv4_address: str | None = None
+    ingress_source_ipv6_address: str | None = None
+    ingress_source_port: str | None = None
+    ingress_destination_ipv4_address: str | None = None
+    ingress_destination_ipv6_address: str | None = None
+    ingress_destination_port: str | None = None
+    egress_action: Literal["allow", "deny", "reject"] = "allow"
+    egress_source_ipv4_address: str | None = None
+    egress_source_ipv6_address: str | None = None
+    egress_source_port: str | None = None
+    egress_destination_ipv4_address: str | None = None
+    egress_destination_ipv6_address: str | None = None
+    egress_destination_port: str | None = None
+    protocol: Literal["tcp", "udp", "icmp", "sctp", "dccp"] | None = None  # of all four
+
+
+_Quota = Annotated[int, Field(ge=-1)]
+
+
+class ProjectQuotas(_Section):
+    """``[quotas.projects.ID]``: quotas of one project that differ from those of all."""
+
+    firewall_group: _Quota | None = None
+    firewall_policy: _Quota | None = None
+    firewall_rule: _Quota | None = None
+
+
+class Quotas(_Section):
+    """``[quotas]``: how many a project may have, its default ones counted; -1: any number."""
+
+    firewall_group: _Quota = 10
+    firewall_policy: _Quota = 10
+    firewall_rule: _Quota = 100
+    projects: dict[str, ProjectQuotas] = {}
+
+
+class Agent(_Section):
+    """``[agent]``: the agent of this host."""
+
+    host: str = Field(default_factory=socket.gethostname)  # as in binding:host_id
+    api: str = "http://127.0.0.1:9697"
+    token: str = ""  # printed once by `portward host add`
+    state_dir: Path = Path("/var/lib/portward/agent")
+    allow_root_namespace: bool = False
+
+
+class Nftables(_Section):
+    """``[nftables]``: the dataplane of router ports."""
+
+    ct_mark_mask: Annotated[int, Field(gt=0, le=0xFFFFFFFF)] = 0xFFFF  # bits of the connection mark that are ours
+    reverse_path: Literal["strict", "loose", "off"] = "strict"
+
+    @field_validator("ct_mark_mask", mode="before")
+    @classmethod
+    def _hexadecimal(cls, value: Any) -> Any:
+        """The environment has strings only; 0xffff means there what it means in TOML."""
+        return int(value, 0) if isinstance(value, str) else value
+
+    @field_validator("ct_mark_mask")
+    @classmethod
+    def _contiguous(cls, value: int) -> int:
+        bits = value // (value & -value)
+        if bits & (bits + 1) or bits < 0xF:
+            raise ValueError("give at least 4 adjacent bits, for example 0x0000ffff")
+        return value
