@@ -30,6 +30,31 @@ class HTTPForbidden(Forbidden):
     """A request that is never let in."""
 
 
+class PolicyNotAuthorized(Forbidden):
+    """What the caller's roles do not allow. The rules named are those of ``rbac``."""
+
+    template = "{} is disallowed by policy"
+
+
+class RevisionNumberConstraintFailed(ServiceError):
+    """``If-Match`` names another revision than the present one."""
+
+    status = 412
+    template = "Constrained to {}, but current revision is {}"
+
+
+class BadIfMatch(BadRequest):
+    """An ``If-Match`` that is no revision number; Neutron calls it ``BadRequest``."""
+
+    template = "Bad if-match request: Revision number etag must be in the format of revision_number=<int>."
+
+
+class BadLimit(BadRequest):
+    """A ``limit`` that is no number of items; Neutron calls it ``BadRequest``."""
+
+    template = "Bad limit request: Limit must be an integer 0 or greater and not '{}'."
+
+
 class HTTPNotFound(NotFound):
     """A path that nothing is at."""
 
@@ -73,7 +98,7 @@ class Unauthenticated(PortwardError):
 
 
 #: Python's names that are not Neutron's.
-_NAMES: dict[type[ServiceError], str] = {BadRequestBody: "BadRequest"}
+_NAMES: dict[type[ServiceError], str] = dict.fromkeys((BadRequestBody, BadIfMatch, BadLimit), "BadRequest")
 
 
 def error_response(error: ServiceError) -> Response:
