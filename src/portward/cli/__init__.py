@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from portward import __version__
-from portward.cli import hosts, lab, ports, servers
+from portward.cli import hosts, lab, ports, servers, users
 from portward.cli.doctor import doctor
 from portward.cli.explain import explain
 from portward.cli.output import FAILED, WRONG, say_error
@@ -26,6 +26,7 @@ app.command()(servers.api)
 app.add_typer(servers.agent_app, name="agent")
 app.add_typer(servers.db_app, name="db")
 app.add_typer(hosts.app, name="host")
+app.add_typer(users.app, name="user")
 app.add_typer(ports.app, name="port")
 app.command()(explain)
 app.command()(doctor)

@@ -2,25 +2,39 @@
 
 from collections.abc import Mapping
 
-from portward.api.identity import none
+import structlog
+
+from portward.api.identity import http_basic, none
 from portward.api.identity.caller import Caller, Identify
 from portward.config import Settings
 
 __all__ = ["Caller", "Identify", "admit", "check_settings", "make_identify"]
 
+_log = structlog.get_logger(__name__)
+
 
 def check_settings(settings: Settings) -> None:
-    """Refuse settings that would let strangers in.
+    """Refuse settings that would let strangers in, or nobody.
 
     Raises:
         ConfigurationError: they would.
     """
     if settings.auth.mode == "none":
         none.check_listener(settings)
+    else:
+        make_identify(settings)
+        if not none.is_loopback(settings.api.address[0]):
+            _log.warning("no_tls", hint="passwords and tokens can be read on the way; set [api] tls_cert and tls_key")
 
 
 def make_identify(settings: Settings) -> Identify:
-    """How callers are identified in the auth mode of ``settings``."""
+    """How callers are identified in the auth mode of ``settings``.
+
+    Raises:
+        ConfigurationError: what the mode needs is missing or cannot be used.
+    """
+    if settings.auth.mode == "http_basic":
+        return http_basic.make_identify(settings.auth.users_file)
     return none.make_identify(settings.auth.project)
 
 

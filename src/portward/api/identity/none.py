@@ -20,7 +20,7 @@ def check_listener(settings: Settings) -> None:
         ConfigurationError: the API would listen beyond loopback without asking who calls.
     """
     host, _ = settings.api.address
-    if host != "localhost" and not _is_loopback(host):
+    if not is_loopback(host):
         raise ConfigurationError(
             f"[auth] mode: none makes every caller an admin, and [api] listen is {settings.api.listen}: "
             "listen on 127.0.0.1 or [::1]"
@@ -40,7 +40,7 @@ def refuse_web_pages(headers: Mapping[str, str]) -> None:
         raise HTTPForbidden("auth mode none takes no requests from web pages")
     host = re.sub(r":[0-9]{1,5}$", "", headers.get("host", ""))
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if host != "localhost" and not _is_loopback(bare):
+    if not is_loopback(bare):
         raise HTTPForbidden("auth mode none takes requests to localhost, 127.0.0.1 or [::1] alone; use such an address")
 
 
@@ -54,7 +54,10 @@ def make_identify(project: str) -> Identify:
     return identify
 
 
-def _is_loopback(host: str) -> bool:
+def is_loopback(host: str) -> bool:
+    """Whether ``host``, a name or an address, is this machine alone."""
+    if host == "localhost":
+        return True
     try:
         return ip_address(host).is_loopback
     except ValueError:
