@@ -20,6 +20,7 @@ from portward.config.sections import (
     Auth,
     Database,
     DefaultFirewallGroup,
+    Log,
     Nftables,
     Quotas,
 )
@@ -42,6 +43,7 @@ class Settings(BaseSettings):
     default_firewall_group: DefaultFirewallGroup = DefaultFirewallGroup()
     quotas: Quotas = Quotas()
     agent: Agent = Field(default_factory=Agent)
+    log: Log = Log()
     nftables: Nftables = Nftables()
 
     @classmethod

@@ -2,9 +2,9 @@
 
 import socket
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator
+from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
 
 class _Section(BaseModel):
@@ -22,6 +22,14 @@ class Listener(_Section):
     """Where a server listens, as ``HOST:PORT``; IPv6 in brackets."""
 
     listen: str
+    tls_cert: Path | None = None  # PEM: the certificate, then those between it and the CA's; both or none
+    tls_key: Path | None = None  # PEM, without a passphrase
+
+    @model_validator(mode="after")
+    def _both_or_none(self) -> Self:
+        if (self.tls_cert is None) != (self.tls_key is None):
+            raise ValueError("give tls_cert and tls_key, or neither")
+        return self
 
     @field_validator("listen")
     @classmethod
@@ -40,6 +48,7 @@ class API(Listener):
 
     listen: str = "127.0.0.1:9696"
     max_body: Annotated[int, Field(ge=1024, le=2**30)] = 1024 * 1024  # bytes
+    metrics: bool = True  # false: /metrics is on the agents' listener alone
 
 
 class AgentAPI(Listener):
@@ -114,8 +123,15 @@ class Agent(_Section):
     host: str = Field(default_factory=socket.gethostname)  # as in binding:host_id
     api: str = "http://127.0.0.1:9697"
     token: str = ""  # printed once by `portward host add`
-    state_dir: Path = Path("/var/lib/portward/agent")
+    ca_file: Path | None = None  # PEM: the CAs that the API's certificate may be from; none: those of the system
+    state_dir: Path = Path("/var/lib/portward-agent")
     allow_root_namespace: bool = False
+
+
+class Log(_Section):
+    """``[log]``: what the processes write to standard error, one JSON object a line."""
+
+    level: Literal["debug", "info", "warning", "error"] = "info"
 
 
 class Nftables(_Section):
