@@ -48,6 +48,7 @@ class API(Listener):
 
     listen: str = "127.0.0.1:9696"
     max_body: Annotated[int, Field(ge=1024, le=2**30)] = 1024 * 1024  # bytes
+    trust_forwarded: bool = False  # true behind a proxy that sets X-Forwarded-Proto, -Host and -Prefix
     metrics: bool = True  # false: /metrics is on the agents' listener alone
 
 
@@ -70,6 +71,23 @@ class Auth(_Section):
     project: str = "portward"  # the project of callers in mode none
     users_file: Path = Path("/etc/portward/users")  # of mode http_basic; `portward user add` writes it
     policy_file: Path = Path("/etc/portward/policy.yaml")  # overrides of the policy rules; may be missing
+
+
+class Keystone(BaseModel):
+    """``[keystone]``: of auth mode ``keystone``; takes keystonemiddleware's own option names.
+
+    What its documentation has in ``[keystone_authtoken]``: ``auth_url``, ``username``, ``password``, ``project_name``,
+    ``user_domain_name``, ``project_domain_name``, ``www_authenticate_uri``, ``cafile``, ``token_cache_time`` (seconds),
+    ``memcached_servers``, ... A name that it does not know is refused when the API starts.
+    """
+
+    model_config = ConfigDict(extra="allow", frozen=True)
+    __pydantic_extra__: dict[str, str | int | bool | list[str]] = Field(init=False)
+
+    @property
+    def options(self) -> dict[str, str | int | bool | list[str]]:
+        """The options that are given."""
+        return dict(self.__pydantic_extra__)
 
 
 class DefaultFirewallGroup(_Section):
