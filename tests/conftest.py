@@ -2,4 +2,8 @@
 
 import structlog
 
+from servers.fixtures import blank_url, database_url, mariadb, postgresql
+
+__all__ = ["blank_url", "database_url", "mariadb", "postgresql"]
+
 structlog.configure(logger_factory=structlog.ReturnLoggerFactory())

@@ -1,7 +1,8 @@
 """Brings a database to the tables that this release knows.
 
 Run by ``portward db upgrade``, and by the server at its start. What it refuses: a database of a newer release, or
-one that is damaged or cannot be written; each is a ``StoreError`` that says so, and the file is left as it is.
+one that is damaged or cannot be written; each is a ``StoreError`` that says so, and the database is left as it is.
+Replicas that start at once upgrade one after the other.
 """
 
 from collections.abc import Iterator
@@ -17,29 +18,35 @@ from alembic.util import CommandError
 from sqlalchemy import URL, Connection, create_engine, select
 from sqlalchemy.exc import DatabaseError
 
-from portward.store.engine import make_engine, sqlite_url
+from portward.store.database import Database
+from portward.store.engine import make_engine, parse
 from portward.store.errors import StoreError
+from portward.store.sqlite import SQLite
 from portward.store.tables import State
 
 
 def upgrade(url: str) -> str:
-    """Build or change the tables of the database ``url``, all or nothing; returns the revision it has then.
+    """Build or change the tables of the database ``url``; returns the revision it has then.
+
+    All or nothing, save on MariaDB and MySQL, which cannot take back a table: there a step that died half-way is
+    recognised and named.
 
     Raises:
         ConfigurationError: ``url`` is none.
         StoreError: no such database can be used; the message says why.
     """
-    with _writing(url) as connection:
+    database, parsed = parse(url)
+    with _writing(url, database, str(parsed)) as connection:
         config = _config(connection)
         scripts = ScriptDirectory.from_config(config)
-        current = _revision(connection, url)
+        current = _revision(connection, str(parsed))
         if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
             raise StoreError(
-                f"the database {url} has revision {current}, which this release does not know: "
+                f"the database {parsed} has revision {current}, which this release does not know: "
                 "a newer Portward made it. Install that one, or restore a backup"
             )
         command.upgrade(config, "head")
-        _check_state(connection, url)
+        _check_state(connection, str(parsed))
         return str(scripts.get_current_head())
 
 
@@ -50,19 +57,26 @@ def check_revision(url: str) -> None:
         ConfigurationError: ``url`` is none.
         StoreError: it is not; the message says what to do.
     """
-    file = sqlite_url(url).database
-    if not Path(str(file)).exists():
-        raise StoreError(f"the database {url} is not there yet")
-    engine = create_engine(URL.create("sqlite", database=f"file:{quote(str(file))}", query={"uri": "1", "mode": "ro"}))
+    database, parsed = parse(url)
+    shown = str(parsed)
+    if isinstance(database, SQLite):
+        file = str(parsed.database)
+        if not Path(file).exists():
+            raise StoreError(f"the database {shown} is not there yet")
+        # Not make_engine: that would make the file's directory, and change how the file is kept.
+        looking = URL.create("sqlite", database=f"file:{quote(file)}", query={"uri": "1", "mode": "ro"})
+        engine = create_engine(looking)
+    else:
+        engine = make_engine(url)
     try:
         with engine.connect() as connection:
-            current = _revision(connection, url)
+            current = _revision(connection, shown)
             head = ScriptDirectory.from_config(_config(connection)).get_current_head()
             if current != head:
-                raise StoreError(f"the database {url} has revision {current}, this release has {head}")
-            _check_state(connection, url)
+                raise StoreError(f"the database {shown} has revision {current}, this release has {head}")
+            _check_state(connection, shown)
     except DatabaseError as error:
-        raise StoreError(f"the database {url} cannot be read: {error.orig}") from error
+        raise StoreError(f"the database {shown} cannot be read: {error.orig}") from error
     finally:
         engine.dispose()
 
@@ -81,15 +95,28 @@ def _check_state(connection: Connection, url: str) -> None:
 
 
 @contextmanager
-def _writing(url: str) -> Iterator[Connection]:
+def _writing(url: str, database: Database, shown: str) -> Iterator[Connection]:
     engine = make_engine(url)
     try:
-        with engine.execution_options(writes=True).begin() as connection:
-            yield connection
+        with engine.execution_options(writes=True).connect() as connection:
+            with connection.begin():
+                database.lock_upgrade(connection)
+                yield connection
+            database.unlock_upgrade(connection)
     except DatabaseError as error:
+        if database.half_upgraded(error):
+            raise StoreError(
+                f"an upgrade of the database {shown} died in its middle, and cannot be resumed ({error.orig}): "
+                "restore a backup, or drop and create the database anew if it held nothing"
+            ) from error
+        advice = (
+            "Is it a SQLite file, whole, and writable with its directory by this user?"
+            if isinstance(database, SQLite)
+            else "Does the server run, is the database there, and may this user make tables in it?"
+        )
         raise StoreError(
-            f"the database {url} cannot be used: {error.orig}. Is it a SQLite file, whole, and writable with its "
-            "directory by this user? If it is damaged, restore a backup; hosts keep enforcing what they have"
+            f"the database {shown} cannot be used: {error.orig}. {advice} "
+            "If it is damaged, restore a backup; hosts keep enforcing what they have"
         ) from error
     finally:
         engine.dispose()

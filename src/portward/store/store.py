@@ -5,39 +5,54 @@ needs a lock of its own. Reads see one snapshot and wait for nobody. What it ref
 owner. ``service`` functions take the session and never begin, commit or repeat.
 """
 
+import random
 import threading
+import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from typing import TypeVar
 
+import structlog
 from sqlalchemy import Engine, select, update
-from sqlalchemy.exc import OperationalError
+from sqlalchemy.exc import DBAPIError
 from sqlalchemy.orm import Session
 
-from portward.store.engine import make_engine
+from portward.store.engine import make_engine, parse
 from portward.store.errors import StoreError
 from portward.store.tables import State
 
 _Result = TypeVar("_Result")
-#: How often a call is tried that lost to another transaction.
+_log = structlog.get_logger(__name__)
+#: How often a call is tried that lost to another transaction, or its connection.
 ATTEMPTS = 5
-#: SQLite's result codes for "another connection was in the way": SQLITE_BUSY and SQLITE_LOCKED.
-_IN_THE_WAY = frozenset({5, 6})
+
+
+def _pause(attempt: int) -> None:
+    """Some milliseconds, more each time, and not the same for all who lost together."""
+    time.sleep(random.uniform(0, 0.005 * 2**attempt))
 
 
 class Store:
     """The database behind ``url``; made once a process, and closed at its end. Safe to use from many threads.
+
+    ``pause`` is called between two attempts of a call with the number of those made. ``repeated`` counts the attempts
+    that were lost.
 
     Raises:
         ConfigurationError: the URL is none that Portward can use.
         StoreError: its directory cannot be made.
     """
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, *, pause: Callable[[int], None] = _pause) -> None:
+        self._database, _ = parse(url)
         self.engine: Engine = make_engine(url)
         self._writer = self.engine.execution_options(writes=True)
-        # Writers of one process queue here, in order; SQLite's own waiting is a poll with pauses.
-        self._turn = threading.Lock()
+        # Writers of one process queue here where the database would let them poll. A server queues them itself, and
+        # across processes.
+        self._turn = threading.Lock() if self._database.queues_writers else nullcontext()
+        self._pause = pause
+        self._counting = threading.Lock()
+        self.repeated = 0
 
     @contextmanager
     def read(self) -> Iterator[Session]:
@@ -57,25 +72,49 @@ class Store:
             yield session
 
     def reading(self, call: Callable[[Session], _Result]) -> _Result:
-        """What ``call`` returns, in a reading transaction."""
-        with self.read() as session:
-            return call(session)
+        """What ``call`` returns, in a reading transaction, repeated whole as in ``writing``."""
+
+        def attempt(_ending: list[bool]) -> _Result:
+            with self.read() as session:
+                return call(session)
+
+        return self._repeat(attempt)
 
     def writing(self, call: Callable[[Session], _Result], *, ordered: bool = True) -> _Result:
         """What ``call`` returns, in a writing transaction, repeated whole when another one was in the way.
 
+        Also when the connection was lost before the commit was asked for. After that nobody knows whether it was done.
+
         Raises:
-            StoreError: others were in the way 5 times, or the database is damaged.
+            StoreError: that happened 5 times, the commit's outcome is unknown, or the database is damaged.
         """
-        for _ in range(ATTEMPTS):
+
+        def attempt(ending: list[bool]) -> _Result:
+            with self.write(ordered=ordered) as session:
+                result = call(session)
+                session.flush()
+                ending.append(True)
+                return result
+
+        return self._repeat(attempt)
+
+    def _repeat(self, attempt: Callable[[list[bool]], _Result]) -> _Result:
+        for number in range(1, ATTEMPTS + 1):
+            ending: list[bool] = []
             try:
-                with self.write(ordered=ordered) as session:
-                    return call(session)
-            except OperationalError as error:
-                if not _lost(error):
+                return attempt(ending)
+            except DBAPIError as error:
+                if error.connection_invalidated and ending:
+                    raise StoreError("the database went away in a commit: look whether the change was made") from error
+                if not error.connection_invalidated and not self._database.lost(error):
                     raise
                 last = error
-        raise StoreError("the database is busy; try again") from last
+            with self._counting:
+                self.repeated += 1
+            _log.warning("transaction_repeated", attempt=number, reason=type(last.orig).__name__)
+            if number < ATTEMPTS:
+                self._pause(number)
+        raise StoreError("the database is busy or away; try again") from last
 
     def generation(self) -> int:
         """The database's generation."""
@@ -102,8 +141,3 @@ def _lock(session: Session) -> int:
     if generation is None:
         raise StoreError("the database is damaged, restore a backup: its table state is empty")
     return generation
-
-
-def _lost(error: OperationalError) -> bool:
-    code = getattr(error.orig, "sqlite_errorcode", None)
-    return code is not None and code & 0xFF in _IN_THE_WAY

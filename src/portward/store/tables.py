@@ -9,7 +9,11 @@ from datetime import datetime
 from typing import Any
 
 from sqlalchemy import JSON, BigInteger, Boolean, DateTime, ForeignKey, Integer, MetaData, String, Text
+from sqlalchemy.dialects.mysql import DATETIME
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+
+#: To the microsecond on all databases; MariaDB would round to the second.
+Time = DateTime().with_variant(DATETIME(fsp=6), "mysql")
 
 
 class Base(DeclarativeBase):
@@ -43,8 +47,8 @@ class StandardAttributes:
     name: Mapped[str] = mapped_column(String(255), default="")
     description: Mapped[str] = mapped_column(String(255), default="")
     revision_number: Mapped[int] = mapped_column(BigInteger, default=0)
-    created_at: Mapped[datetime] = mapped_column(DateTime)
-    updated_at: Mapped[datetime] = mapped_column(DateTime)
+    created_at: Mapped[datetime] = mapped_column(Time)
+    updated_at: Mapped[datetime] = mapped_column(Time)
 
 
 class ResourceTag(Base):
@@ -112,7 +116,7 @@ class FirewallGroup(StandardAttributes, Base):
     ingress_firewall_policy_id: Mapped[str | None] = mapped_column(ForeignKey("firewall_policies.id"), index=True)
     egress_firewall_policy_id: Mapped[str | None] = mapped_column(ForeignKey("firewall_policies.id"), index=True)
     generation: Mapped[int] = mapped_column(BigInteger, default=0)
-    changed_at: Mapped[datetime] = mapped_column(DateTime)
+    changed_at: Mapped[datetime] = mapped_column(Time)
     realised_once: Mapped[bool] = mapped_column(Boolean, default=False)
 
 
@@ -151,9 +155,9 @@ class Host(Base):
 
     name: Mapped[str] = mapped_column(String(255), primary_key=True)
     token_hash: Mapped[str] = mapped_column(String(64), unique=True)  # SHA-256, hex; the token has 256 random bits
-    created_at: Mapped[datetime] = mapped_column(DateTime)
-    revoked_at: Mapped[datetime | None] = mapped_column(DateTime)
-    last_poll_at: Mapped[datetime | None] = mapped_column(DateTime)
+    created_at: Mapped[datetime] = mapped_column(Time)
+    revoked_at: Mapped[datetime | None] = mapped_column(Time)
+    last_poll_at: Mapped[datetime | None] = mapped_column(Time)
     realised_generation: Mapped[int] = mapped_column(BigInteger, default=0)
 
 

@@ -28,7 +28,7 @@ def test_a_transaction_raises_the_generation_once(store: Store) -> None:
 
 
 def test_one_session_raises_the_generation_in_each_of_its_transactions(store: Store) -> None:
-    with Session(store.engine) as session:
+    with Session(store.engine.execution_options(writes=True)) as session:
         raise_generation(session)
         session.commit()
         assert raise_generation(session) == 2

@@ -2,11 +2,14 @@
 
 import sqlalchemy as sa
 from alembic import op
+from sqlalchemy.dialects.mysql import DATETIME
 
 revision = "0001"
 down_revision = None
 branch_labels = None
 depends_on = None
+
+_TIME = sa.DateTime().with_variant(DATETIME(fsp=6), "mysql")
 
 
 def upgrade() -> None:
@@ -21,8 +24,8 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=255), nullable=False),
         sa.Column("revision_number", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sa.DateTime(), nullable=False),
-        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("updated_at", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_firewall_policies")),
     )
     op.create_index(op.f("ix_firewall_policies_project_id"), "firewall_policies", ["project_id"])
@@ -43,8 +46,8 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=255), nullable=False),
         sa.Column("revision_number", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sa.DateTime(), nullable=False),
-        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("updated_at", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_firewall_rules")),
     )
     op.create_index(op.f("ix_firewall_rules_project_id"), "firewall_rules", ["project_id"])
@@ -53,9 +56,9 @@ def upgrade() -> None:
         "hosts",
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("token_hash", sa.String(length=64), nullable=False),
-        sa.Column("created_at", sa.DateTime(), nullable=False),
-        sa.Column("revoked_at", sa.DateTime(), nullable=True),
-        sa.Column("last_poll_at", sa.DateTime(), nullable=True),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("revoked_at", _TIME, nullable=True),
+        sa.Column("last_poll_at", _TIME, nullable=True),
         sa.Column("realised_generation", sa.BigInteger(), nullable=False),
         sa.PrimaryKeyConstraint("name", name=op.f("pk_hosts")),
         sa.UniqueConstraint("token_hash", name=op.f("uq_hosts_token_hash")),
@@ -78,8 +81,8 @@ def upgrade() -> None:
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=255), nullable=False),
         sa.Column("revision_number", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sa.DateTime(), nullable=False),
-        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("updated_at", _TIME, nullable=False),
         sa.PrimaryKeyConstraint("id", name=op.f("pk_ports")),
     )
     op.create_index(op.f("ix_ports_device_id"), "ports", ["device_id"])
@@ -100,15 +103,15 @@ def upgrade() -> None:
         sa.Column("ingress_firewall_policy_id", sa.String(length=36), nullable=True),
         sa.Column("egress_firewall_policy_id", sa.String(length=36), nullable=True),
         sa.Column("generation", sa.BigInteger(), nullable=False),
-        sa.Column("changed_at", sa.DateTime(), nullable=False),
+        sa.Column("changed_at", _TIME, nullable=False),
         sa.Column("realised_once", sa.Boolean(), nullable=False),
         sa.Column("id", sa.String(length=36), nullable=False),
         sa.Column("project_id", sa.String(length=36), nullable=False),
         sa.Column("name", sa.String(length=255), nullable=False),
         sa.Column("description", sa.String(length=255), nullable=False),
         sa.Column("revision_number", sa.BigInteger(), nullable=False),
-        sa.Column("created_at", sa.DateTime(), nullable=False),
-        sa.Column("updated_at", sa.DateTime(), nullable=False),
+        sa.Column("created_at", _TIME, nullable=False),
+        sa.Column("updated_at", _TIME, nullable=False),
         sa.ForeignKeyConstraint(
             ["egress_firewall_policy_id"],
             ["firewall_policies.id"],
