@@ -9,11 +9,13 @@ from portward.config.sections import (
     Auth,
     Database,
     DefaultFirewallGroup,
+    Keystone,
     Listener,
     Log,
     Nftables,
     ProjectQuotas,
     Quotas,
+    is_loopback,
 )
 
 __all__ = [
@@ -26,11 +28,13 @@ __all__ = [
     "ConfigurationError",
     "Database",
     "DefaultFirewallGroup",
+    "Keystone",
     "Listener",
     "Log",
     "Nftables",
     "ProjectQuotas",
     "Quotas",
     "Settings",
+    "is_loopback",
     "load",
 ]

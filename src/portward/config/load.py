@@ -20,6 +20,7 @@ from portward.config.sections import (
     Auth,
     Database,
     DefaultFirewallGroup,
+    Keystone,
     Log,
     Nftables,
     Quotas,
@@ -40,6 +41,7 @@ class Settings(BaseSettings):
     agent_api: AgentAPI = AgentAPI()
     database: Database = Database()
     auth: Auth = Auth()
+    keystone: Keystone = Keystone()
     default_firewall_group: DefaultFirewallGroup = DefaultFirewallGroup()
     quotas: Quotas = Quotas()
     agent: Agent = Field(default_factory=Agent)
@@ -97,5 +99,9 @@ def _refuse_unknown_variables() -> None:
             continue
         section, _, key = name.removeprefix(_PREFIX).lower().partition("__")
         field = Settings.model_fields.get(section)
-        if field is None or not isinstance(field.annotation, type) or key not in field.annotation.model_fields:
+        if field is None or not isinstance(field.annotation, type) or not _is_key(field.annotation, key):
             raise ConfigurationError(f"environment variable {name} is no setting; see docs/reference/configuration.md")
+
+
+def _is_key(section: Any, key: str) -> bool:
+    return key in section.model_fields or (bool(key) and section.model_config.get("extra") == "allow")

@@ -35,6 +35,10 @@ def make_identify(settings: Settings) -> Identify:
     """
     if settings.auth.mode == "http_basic":
         return http_basic.make_identify(settings.auth.users_file)
+    if settings.auth.mode == "keystone":
+        from portward.api.identity import keystone  # a second of imports that the other modes do without
+
+        return keystone.make_identify(settings.keystone)
     return none.make_identify(settings.auth.project)
 
 

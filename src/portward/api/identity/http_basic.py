@@ -8,11 +8,8 @@ and read again when it changed; a broken one changes nothing and is logged.
 
 import base64
 import binascii
-import hmac
 import os
-import secrets
 import time
-from collections import OrderedDict
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
@@ -24,6 +21,7 @@ import structlog
 from portward.api.errors import Unauthenticated
 from portward.api.identity.caller import Caller, Identify, with_implied
 from portward.api.identity.users import MAX_PASSWORD, User, read_users
+from portward.api.identity.verified import Verified
 from portward.config import ConfigurationError
 from portward.service.errors import ServiceError
 
@@ -69,42 +67,31 @@ class _Known:
         # What a user who does not exist costs; the hash of no password.
         cost = max((user.cost for user in users.values()), default=12)
         self.nobody = f"$2b${cost:02}${'.' * 53}".encode()
-        self._verified: OrderedDict[bytes, tuple[float, Caller]] = OrderedDict()
-
-    def find(self, key: bytes, now: float) -> Caller | None:
-        until, caller = self._verified.get(key, (0.0, None))
-        return caller if now < until else None
-
-    def remember(self, key: bytes, caller: Caller, until: float) -> None:
-        self._verified[key] = until, caller
-        self._verified.move_to_end(key)
-        if len(self._verified) > CACHE_SIZE:
-            self._verified.popitem(last=False)
+        self.verified = Verified(CACHE_SIZE)
 
 
 class _Passwords:
     def __init__(self, path: Path, clock: Callable[[], float]) -> None:
         self._path = path
         self._clock = clock
-        self._key = secrets.token_bytes(32)
         self._threads = anyio.CapacityLimiter(_THREADS)
         self._turns = anyio.CapacityLimiter(_THREADS)
         self._seen = _signature(path)
         self._known = _Known(read_users(path))
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
-        name, password = _credentials(headers.get("authorization", ""))
+        sent = _credentials(headers.get("authorization", ""))
         known = self._current()
-        key = hmac.digest(self._key, b"%d:%b%b" % (len(name), name, password), "sha256")
-        return known.find(key, self._clock()) or await self._verify(known, key, name, password)
+        return known.verified.find(sent, self._clock()) or await self._verify(known, sent)
 
-    async def _verify(self, known: _Known, key: bytes, name: bytes, password: bytes) -> Caller:
+    async def _verify(self, known: _Known, sent: tuple[bytes, bytes]) -> Caller:
+        name, password = sent
         if len(password) > MAX_PASSWORD:
             raise PasswordTooLong
         if self._turns.statistics().tasks_waiting >= _WAITING:
             raise TooManyLogins
         async with self._turns:
-            if caller := known.find(key, self._clock()):  # somebody before us in the queue sent the same
+            if caller := known.verified.find(sent, self._clock()):  # somebody before us in the queue sent the same
                 return caller
             user = known.users.get(name.decode(errors="replace"))
             hash_ = known.nobody if user is None else user.password_hash.encode()
@@ -112,7 +99,7 @@ class _Passwords:
         if user is None or not right:
             raise Unauthenticated(CHALLENGE)
         caller = Caller(project_id=user.project_id, roles=with_implied(user.roles), user=user.name)
-        known.remember(key, caller, self._clock() + CACHE_SECONDS)
+        known.verified.remember(sent, caller, self._clock() + CACHE_SECONDS)
         return caller
 
     def _current(self) -> _Known:
