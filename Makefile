@@ -1,6 +1,6 @@
 # Everything a user or a developer of Portward does, by name. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup demo run test lint unit wire properties packets lock clean
+.PHONY: help setup setup-test demo run test lint unit wire properties packets lock clean
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest -q
 
@@ -10,13 +10,16 @@ help:  ## list what can be made
 setup:  ## install what is missing; the command is then .venv/bin/portward
 	@scripts/setup
 
+setup-test: setup  ## install the database servers that the tests need, too
+	@scripts/setup test
+
 demo: setup  ## the main job on real packets, told step by step, then cleaned up
 	@$(PYTHON) -u -m demo
 
 run: setup  ## the demo's networks, API and agent, left running for you to play with
 	@$(PYTHON) -u -m demo --stay
 
-test: setup lint  ## all checks and all tests
+test: setup-test lint  ## all checks and all tests
 	$(PYTEST) tests
 
 lint: setup  ## style, types, and who may import whom
@@ -25,7 +28,7 @@ lint: setup  ## style, types, and who may import whom
 	.venv/bin/mypy
 	.venv/bin/lint-imports
 
-unit wire properties packets: setup  ## one kind of test
+unit wire properties packets: setup-test  ## one kind of test
 	$(PYTEST) tests/$@
 
 lock:  ## renew requirements.txt from pyproject.toml (needs uv)
