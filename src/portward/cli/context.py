@@ -1,5 +1,6 @@
 """What every command needs first: the settings, and the API's client or the database made from them."""
 
+from base64 import b64encode
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -23,9 +24,25 @@ def settings(context: typer.Context) -> Settings:
 
 
 def client(context: typer.Context) -> Client:
-    """A client of the API that the settings name."""
-    host, port = settings(context).api.address
-    return Client(f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}")
+    """A client of the API that the settings name, as the user they name."""
+    chosen = settings(context)
+    user = chosen.client
+    credentials: dict[str, str] = {}
+    if user.token:
+        credentials["X-Auth-Token"] = user.token
+    elif user.username:
+        pair = f"{user.username}:{user.password}".encode()
+        credentials["Authorization"] = f"Basic {b64encode(pair).decode()}"
+    return Client(user.url or _own_url(chosen), headers=credentials, ca_file=user.ca_file)
+
+
+def _own_url(chosen: Settings) -> str:
+    if chosen.api.socket_path is not None:
+        return chosen.api.listen
+    host, port = chosen.api.address
+    host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # all addresses are none to connect to
+    scheme = "http" if chosen.api.tls_cert is None else "https"
+    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
 
 
 @contextmanager

@@ -1,19 +1,47 @@
 """The command as a client of the API: it has no way of its own to ports, groups or rules."""
 
+import ssl
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
 import httpx2
 
 from portward.cli.output import FAILED, WRONG, fail
+from portward.config import ConfigurationError
+
+_HELP = {
+    401: "say who you are: username and password, or token, in [client] or PORTWARD_CLIENT__USERNAME, "
+    "PORTWARD_CLIENT__PASSWORD, PORTWARD_CLIENT__TOKEN",
+    403: "it takes another role, or another user in [client]",
+}
 
 
 class Client:
-    """Speaks JSON with the API at ``url``. What the API refuses ends the command, in the API's words."""
+    """Speaks JSON with the API at ``url``, ``unix:PATH`` too. What the API refuses ends the command, in its words.
 
-    def __init__(self, url: str) -> None:
+    ``headers`` say who asks; ``ca_file`` is whom to trust in place of the system's CAs.
+
+    Raises:
+        ConfigurationError: the file of CAs cannot be used.
+    """
+
+    def __init__(self, url: str, *, headers: Mapping[str, str], ca_file: Path | None) -> None:
         self._url = url
-        self._http = httpx2.Client(base_url=url, timeout=30.0, trust_env=False)
+        socket = url.removeprefix("unix:") if url.startswith("unix:") else None
+        try:
+            trusted = ssl.create_default_context(cafile=ca_file)
+        except OSError as error:
+            raise ConfigurationError(f"[client] ca_file: {ca_file}: {error.strerror or error}") from error
+        self._http = httpx2.Client(
+            base_url=url if socket is None else "http://localhost",
+            headers=dict(headers),
+            transport=httpx2.HTTPTransport(verify=trusted, uds=socket, trust_env=False),
+            timeout=30.0,
+            trust_env=False,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -46,9 +74,13 @@ class Client:
             if answer.is_success:
                 return dict(answer.json()) if answer.content else {}
         except ValueError:
-            fail(f"what answers at {self._url} is not Portward's API; see [api] listen")
-        try:
-            message = answer.json()["NeutronError"]["message"]
-        except (ValueError, KeyError, TypeError):
-            message = f"the API at {self._url} answered {answer.status_code} {answer.reason_phrase}"
-        fail(message, WRONG if answer.status_code == 400 else FAILED)
+            fail(f"what answers at {self._url} is not Portward's API; see [client] url and [api] listen")
+        fail(self._reason(answer), WRONG if answer.status_code == 400 else FAILED)
+
+    def _reason(self, answer: httpx2.Response) -> str:
+        said = f"the API at {self._url} answered {answer.status_code} {answer.reason_phrase}"
+        with suppress(ValueError, KeyError, TypeError):
+            body = answer.json()
+            said = str((body.get("NeutronError") or body["error"])["message"])
+        help_ = _HELP.get(answer.status_code)
+        return said if help_ is None else f"{said.removesuffix('.')}; {help_}"

@@ -18,6 +18,7 @@ from portward.config.sections import (
     Agent,
     AgentAPI,
     Auth,
+    Client,
     Database,
     DefaultFirewallGroup,
     Keystone,
@@ -42,6 +43,7 @@ class Settings(BaseSettings):
     database: Database = Database()
     auth: Auth = Auth()
     keystone: Keystone = Keystone()
+    client: Client = Client()
     default_firewall_group: DefaultFirewallGroup = DefaultFirewallGroup()
     quotas: Quotas = Quotas()
     agent: Agent = Field(default_factory=Agent)

@@ -7,6 +7,9 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
 
+_UNIX = "unix:"
+_LONGEST_SOCKET_PATH = 107  # bytes; the kernel's
+
 
 class _Section(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
@@ -46,8 +49,15 @@ class Listener(_Section):
         return _check_listen(value)
 
     @property
+    def socket_path(self) -> Path | None:
+        """The Unix socket, if it is one."""
+        return Path(self.listen.removeprefix(_UNIX)) if self.listen.startswith(_UNIX) else None
+
+    @property
     def address(self) -> tuple[str, int]:
-        """Host (without brackets) and port to bind."""
+        """Host (without brackets) and port to bind; ``localhost`` and 0 of a Unix socket, which has none."""
+        if self.socket_path is not None:
+            return "localhost", 0
         host, _, port = self.listen.rpartition(":")
         return host.strip("[]"), int(port)
 
@@ -55,10 +65,19 @@ class Listener(_Section):
 class API(Listener):
     """``[api]``: what users and OpenStack clients talk to."""
 
-    listen: str = "127.0.0.1:9696"
+    listen: str = "127.0.0.1:9696"  # or unix:/run/portward/api.sock
     max_body: Annotated[int, Field(ge=1024, le=2**30)] = 1024 * 1024  # bytes
     trust_forwarded: bool = False  # true behind a proxy that sets X-Forwarded-Proto, -Host and -Prefix
     metrics: bool = True  # false: /metrics is on the agents' listener alone
+
+    @field_validator("listen")
+    @classmethod
+    def _valid(cls, value: str) -> str:
+        if not value.startswith(_UNIX):
+            return _check_listen(value)
+        if not value.startswith(f"{_UNIX}/") or len(value.removeprefix(_UNIX).encode()) > _LONGEST_SOCKET_PATH:
+            raise ValueError(f"give unix: and an absolute path of at most {_LONGEST_SOCKET_PATH} bytes")
+        return value
 
 
 class AgentAPI(Listener):
@@ -68,9 +87,13 @@ class AgentAPI(Listener):
 
 
 class Database(_Section):
-    """``[database]``: where all state is."""
+    """``[database]``: where all state is. Several replicas of the API need PostgreSQL or MariaDB.
 
-    url: str = "sqlite:////var/lib/portward/portward.db"  # SQLAlchemy
+    SQLite: ``sqlite:////PATH/portward.db``. PostgreSQL: ``postgresql://USER:PASSWORD@HOST/DATABASE``. MariaDB and MySQL:
+    ``mariadb://USER:PASSWORD@HOST/DATABASE``. The database itself must be there; Portward makes its tables.
+    """
+
+    url: str = "sqlite:////var/lib/portward/portward.db"  # a URL of SQLAlchemy
 
 
 class Auth(_Section):
@@ -97,6 +120,22 @@ class Keystone(BaseModel):
     def options(self) -> dict[str, str | int | bool | list[str]]:
         """The options that are given."""
         return dict(self.__pydantic_extra__)
+
+
+class Client(_Section):
+    """``[client]``: how the ``portward`` command itself reaches the API, as which user."""
+
+    url: str = ""  # http://, https:// or unix:/path; "": where [api] listen is
+    username: str = ""  # of auth mode http_basic
+    password: str = ""  # better in PORTWARD_CLIENT__PASSWORD
+    token: str = ""  # of auth mode keystone, as `openstack token issue` prints it; better in PORTWARD_CLIENT__TOKEN
+    ca_file: Path | None = None  # PEM: whom to trust when the URL is https; none: the system's CAs
+
+    @model_validator(mode="after")
+    def _one_way(self) -> Self:
+        if self.token and (self.username or self.password):
+            raise ValueError("give username and password, or token")
+        return self
 
 
 class DefaultFirewallGroup(_Section):

@@ -2,15 +2,11 @@
 
 from collections.abc import Mapping
 
-import structlog
-
 from portward.api.identity import http_basic, none
 from portward.api.identity.caller import Caller, Identify
 from portward.config import Settings
 
 __all__ = ["Caller", "Identify", "admit", "check_settings", "make_identify"]
-
-_log = structlog.get_logger(__name__)
 
 
 def check_settings(settings: Settings) -> None:
@@ -23,8 +19,6 @@ def check_settings(settings: Settings) -> None:
         none.check_listener(settings)
     else:
         make_identify(settings)
-        if not none.is_loopback(settings.api.address[0]):
-            _log.warning("no_tls", hint="passwords and tokens can be read on the way; set [api] tls_cert and tls_key")
 
 
 def make_identify(settings: Settings) -> Identify:
@@ -49,4 +43,4 @@ def admit(settings: Settings, headers: Mapping[str, str]) -> None:
         ServiceError: such a request (403).
     """
     if settings.auth.mode == "none":
-        none.refuse_web_pages(headers)
+        none.refuse_web_pages(headers, named=settings.api.socket_path is None)

@@ -6,11 +6,10 @@ a listener that other machines can reach, and for pages in a browser, which reac
 
 import re
 from collections.abc import Mapping
-from ipaddress import ip_address
 
 from portward.api.errors import HTTPForbidden
 from portward.api.identity.caller import Caller, Identify
-from portward.config import ConfigurationError, Settings
+from portward.config import ConfigurationError, Settings, is_loopback
 
 
 def check_listener(settings: Settings) -> None:
@@ -23,21 +22,23 @@ def check_listener(settings: Settings) -> None:
     if not is_loopback(host):
         raise ConfigurationError(
             f"[auth] mode: none makes every caller an admin, and [api] listen is {settings.api.listen}: "
-            "listen on 127.0.0.1 or [::1]"
+            "listen on 127.0.0.1, [::1] or unix:/path, or choose http_basic or keystone"
         )
 
 
-def refuse_web_pages(headers: Mapping[str, str]) -> None:
+def refuse_web_pages(headers: Mapping[str, str], *, named: bool) -> None:
     """Let in no page of a browser; none of our clients is one. It applies to all paths.
 
     A page says its ``Origin`` when it asks another site. Where its own name was made to lead to loopback (DNS
-    rebinding) it does not, but then ``Host`` is that name.
+    rebinding) it does not, but then ``Host`` is that name. A Unix socket is not ``named``: its clients say any host.
 
     Raises:
         HTTPForbidden: such a page, or whoever calls us by a name that is not this machine's own.
     """
     if "origin" in headers:
         raise HTTPForbidden("auth mode none takes no requests from web pages")
+    if not named:
+        return
     host = re.sub(r":[0-9]{1,5}$", "", headers.get("host", ""))
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
     if not is_loopback(bare):
@@ -52,13 +53,3 @@ def make_identify(project: str) -> Identify:
         return caller
 
     return identify
-
-
-def is_loopback(host: str) -> bool:
-    """Whether ``host``, a name or an address, is this machine alone."""
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
