@@ -7,11 +7,12 @@ from datetime import datetime
 import pytest
 from alembic.autogenerate import compare_metadata
 from alembic.runtime.migration import MigrationContext
-from sqlalchemy import select, text
+from sqlalchemy import select, text, update
 from sqlalchemy.orm import Session
 
+from portward.service.status import note_realised
 from portward.store import Store, StoreError, check_revision, raise_generation, upgrade
-from portward.store.tables import Base, FirewallRule, Port, State
+from portward.store.tables import Base, FirewallGroup, FirewallRule, GroupPort, Host, Port, State
 from servers.fixtures import empty
 from servers.mariadb import MariaDB
 from servers.postgresql import PostgreSQL
@@ -215,3 +216,28 @@ def test_what_is_wrong_with_a_server_is_said_without_the_password(request: pytes
             with pytest.raises(StoreError, match=r"the database .* cannot be") as raised:
                 use(url)
             assert "s3cret" not in str(raised.value)
+
+
+@pytest.mark.parametrize("database_url", ["postgresql", "mariadb"], indirect=True)
+def test_a_report_does_not_mark_a_group_that_changes_at_the_same_time(store: Store, database_url: str) -> None:
+    """The report judged generation 1, and waits for a writer that makes it 2: its mark would be wrong."""
+    group = FirewallGroup(id="g", project_id="p", created_at=_WHEN, updated_at=_WHEN, changed_at=_WHEN, generation=1)
+    port = Port(id="port", project_id="p", created_at=_WHEN, updated_at=_WHEN, host="h")
+    host = Host(name="h", token_hash="", created_at=_WHEN, realised_generation=1)
+    store.writing(lambda session: session.add_all([group, port, host]))
+    store.writing(lambda session: session.add(GroupPort(group_id="g", port_id="port", position=0)))
+    other = Store(database_url)
+    with store.write() as session:
+        session.execute(update(FirewallGroup).values(generation=2))
+        thread = threading.Thread(
+            target=other.writing, args=(lambda session: note_realised(session, "h"),), kwargs={"ordered": False}
+        )
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join(10)
+    other.close()
+    assert store.reading(lambda session: session.scalar(select(FirewallGroup.realised_once))) is False
+    store.writing(lambda session: session.execute(update(Host).values(realised_generation=2)))
+    store.writing(lambda session: note_realised(session, "h"), ordered=False)
+    assert store.reading(lambda session: session.scalar(select(FirewallGroup.realised_once))) is True
