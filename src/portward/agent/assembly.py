@@ -1,6 +1,8 @@
 """The agent's commands: its parts made from the settings, and run, or cleaned up after."""
 
 import signal
+from functools import partial
+from urllib.parse import urlsplit
 
 import structlog
 
@@ -9,11 +11,12 @@ from portward.agent.enforcer import Enforcer
 from portward.agent.loop import Agent
 from portward.agent.state_file import StateFile
 from portward.channel.client import Client
-from portward.config import Settings
+from portward.config import Settings, is_loopback
 from portward.dataplane.nftables.driver import NftablesDataplane
 from portward.dataplane.privileges import require
 from portward.log import log_to_stderr
 from portward.model import PortKind
+from portward.systemd import notify
 
 _log = structlog.get_logger(__name__)
 
@@ -25,14 +28,16 @@ def run(settings: Settings) -> None:
         NotPrivileged: the process may not enforce.
         AgentRunning: one with the same ``state_dir`` runs already.
         StateFileError: ``state_dir`` cannot be used.
+        ConfigurationError: ``ca_file`` cannot be used.
     """
-    log_to_stderr()
+    log_to_stderr(settings.log.level)
     require()
+    _warn_of_plain_text(settings.agent.api)
     state_file = StateFile(settings.agent.state_dir)
     with state_file.held():
+        client = Client(settings.agent.api, settings.agent.token, ca_file=settings.agent.ca_file)
         drivers = _drivers(settings)
-        client = Client(settings.agent.api, settings.agent.token)
-        agent = Agent(Enforcer(drivers, state_file), client)
+        agent = Agent(Enforcer(drivers, state_file), client, ready=partial(notify, "READY=1"))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: agent.stop())
         _log.info("agent_started", host=settings.agent.host, api=settings.agent.api)
@@ -63,6 +68,20 @@ def cleanup(settings: Settings) -> tuple[str, ...]:
         finally:
             drivers.close()
     return opened
+
+
+def _warn_of_plain_text(api: str) -> None:
+    try:
+        url = urlsplit(api)
+    except ValueError:
+        return  # the client says what is wrong with it
+    if url.scheme == "http" and not is_loopback(url.hostname or ""):
+        _log.warning(
+            "no_tls",
+            api=api,
+            consequence="whoever is between reads the token",
+            remedy="give an https URL in [agent] api",
+        )
 
 
 def _drivers(settings: Settings) -> Drivers:

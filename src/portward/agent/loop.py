@@ -44,6 +44,7 @@ class Agent:
         enforcer: what is done with a state.
         channel: where states come from.
         backoff: makes the delays between attempts to reach the API, one for each thread that does.
+        ready: called once what is on disk is enforced.
     """
 
     def __init__(
@@ -52,10 +53,12 @@ class Agent:
         channel: Channel,
         *,
         backoff: Callable[[], Backoff] = lambda: Backoff(RECONNECT_SHORTEST, RECONNECT_LONGEST),
+        ready: Callable[[], None] = lambda: None,
     ) -> None:
         self._enforcer = enforcer
         self._channel = channel
         self._backoff = backoff
+        self._ready = ready
         self._states: Mailbox[HostState] = Mailbox()
         self._reports: Mailbox[Report] = Mailbox()
         self._last_report: Report | None = None
@@ -65,6 +68,7 @@ class Agent:
     def run(self) -> None:
         """Enforce what is on disk, then whatever the API says, until ``stop``. What is enforced stays enforced."""
         self._enforcer.restore()
+        self._ready()
         threads = [
             threading.Thread(target=target, name=f"portward-{name}", daemon=True)
             for name, target in (("poll", self._poll), ("report", self._send_reports))

@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from datetime import datetime
 from functools import partial
+from types import MappingProxyType
 from typing import TypeVar
 
 import anyio
@@ -22,6 +23,7 @@ from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Route
 
+from portward.api.health import Handlers
 from portward.api.news import News
 from portward.channel.messages import (
     MESSAGE_VERSION,
@@ -51,16 +53,19 @@ _Message = TypeVar("_Message", StateRequest, ReportMessage)
 _Result = TypeVar("_Result")
 
 
-def create_agent_app(store: Store, news: News, *, now: Callable[[], datetime] = now) -> Starlette:
+def create_agent_app(
+    store: Store, news: News, *, now: Callable[[], datetime] = now, unasked: Handlers = MappingProxyType({})
+) -> Starlette:
     """The listener. ``news`` must be running (``News.run``) in the event loop that serves it.
 
-    ``now`` tells the time in UTC without a zone.
+    ``now`` tells the time in UTC without a zone; ``unasked`` are paths that anybody may read.
     """
     listener = _Listener(store, news, now)
     return Starlette(
         routes=[
             Route(STATE_PATH, listener.state, methods=["POST"]),
             Route(REPORT_PATH, listener.report, methods=["POST"]),
+            *(Route(path, handler, methods=["GET"]) for path, handler in unasked.items()),
         ],
         exception_handlers={
             HTTPException: _refusal,

@@ -8,6 +8,7 @@ import time
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from types import MappingProxyType
 from typing import Any, TypeVar
 from uuid import uuid4
 
@@ -48,8 +49,15 @@ _Result = TypeVar("_Result")
 Handler = Callable[[Request], Awaitable[Response]]
 
 
-def create_app(store: Store, news: News, settings: Settings, *, clock: Callable[[], datetime] = now) -> ASGIApp:
-    """The public API on ``store``; ``news`` hears of each commit."""
+def create_app(
+    store: Store,
+    news: News,
+    settings: Settings,
+    *,
+    clock: Callable[[], datetime] = now,
+    unasked: Mapping[str, Handler] = MappingProxyType({}),
+) -> ASGIApp:
+    """The public API on ``store``; ``news`` hears of each commit. ``unasked``: paths read by anybody, and often."""
     server = _Server(store, news, settings, clock)
     routes = [
         server.route("/", GET=server.root),
@@ -57,6 +65,7 @@ def create_app(store: Store, news: News, settings: Settings, *, clock: Callable[
         server.route("/v2.0/extensions", GET=server.extensions),
         server.route("/v2.0/extensions/{alias}", GET=server.extension),
         *(server.route(path, GET=server.no_tenants) for path in _TENANTS),
+        *(server.route(path, GET=handler) for path, handler in unasked.items()),
     ]
     for resource in ALL:
         routes += server.resource_routes(resource)
@@ -67,7 +76,7 @@ def create_app(store: Store, news: News, settings: Settings, *, clock: Callable[
         server.route(f"/v2.0{GROUPS.path}/{{id}}/realisation", GET=server.query(actions.realisation)),
         server.route("/v2.0/fwaas/explain", POST=server.query(actions.explain)),
     ]
-    return _Envelope(Router(routes, redirect_slashes=False, default=_not_found), settings)
+    return _Envelope(Router(routes, redirect_slashes=False, default=_not_found), settings, frozenset(unasked))
 
 
 #: What openstackclient asks when `--project ID` is given and it takes us for its identity service: told that it may
@@ -197,6 +206,7 @@ class _Server:
 
     async def _context(self, request: Request) -> Context:
         caller = await self._identify(request.headers)
+        request.scope["portward.caller"] = caller
         return Context(
             project_id=caller.project_id,
             is_admin="admin" in caller.roles,
@@ -242,6 +252,7 @@ class _Envelope:
 
     app: ASGIApp
     settings: Settings
+    quiet: frozenset[str]  # paths that the log mentions at level debug only
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -272,7 +283,11 @@ class _Envelope:
                     raise
                 await error_response(_refusal(error))(scope, receive, send_with_id)
             milliseconds = round((time.monotonic() - began) * 1000, 1)
-            _log.info("request", method=scope["method"], path=path, status=status, ms=milliseconds)
+            scope["route"] = inner.get("route")  # for those around us
+            caller = inner.get("portward.caller")
+            who = {"user": caller.user, "project": caller.project_id} if caller else {}
+            log = _log.debug if path in self.quiet else _log.info
+            log("request", method=scope["method"], path=path, status=status, ms=milliseconds, **who)
 
 
 def _refusal(error: Exception) -> ServiceError:

@@ -1,11 +1,15 @@
 """Bounds what a stranger's connections can take: a number of them, and the time of each to say what it wants.
 
 uvicorn bounds neither. Both listeners share the file descriptors of one process, and whoever reaches that of the
-agents must not be able to stop the users' API. What it refuses: to answer; a connection too many or too slow is cut.
+agents must not be able to stop the users' API. Connections are counted as sockets, from accept to close, because one
+whose TLS handshake never ends is not known to uvicorn. What it refuses: to answer; a connection too many or too slow
+is cut.
 """
 
 import asyncio
 import resource
+import socket
+from typing import Any
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -14,6 +18,11 @@ from portward.config import ConfigurationError
 
 #: Seconds from the first byte of a request, or of a connection, to the last byte of the request.
 REQUEST_TIME = 20.0
+#: Seconds that an idle connection is kept. Our agents let go after 5, so that they never write into one that ends.
+KEEP_ALIVE = 15
+#: Bytes of a request's line and headers.
+MAX_HEADERS = 64 * 1024
+_PIECE = 16 * 1024
 #: File descriptors for everything else: the database's 60 connections with 3 files each, and the process's own.
 _RESERVED = 256
 _FEWEST, _MOST = 512, 65536
@@ -43,23 +52,66 @@ def share(limit: int) -> tuple[int, int]:
     return (limit - _RESERVED) // 2 - backlog, backlog
 
 
+class Listener(socket.socket):
+    """``listener``, which it takes over, with at most ``limit`` connections open at a time."""
+
+    def __init__(self, listener: socket.socket, limit: int) -> None:
+        super().__init__(listener.family, listener.type, listener.proto, fileno=listener.detach())
+        self.limit = limit
+        self.open: set[_Accepted] = set()
+
+    def accept(self) -> tuple[socket.socket, Any]:
+        """The next connection.
+
+        Raises:
+            ConnectionAbortedError: there was one too many, which is cut.
+        """
+        connection, address = super().accept()
+        if len(self.open) >= self.limit:
+            connection.close()
+            raise ConnectionAbortedError
+        return _Accepted(connection, self.open), address
+
+
+class _Accepted(socket.socket):
+    """A connection that is in ``among`` until it is closed."""
+
+    def __init__(self, connection: socket.socket, among: "set[_Accepted]") -> None:
+        super().__init__(connection.family, connection.type, connection.proto, fileno=connection.detach())
+        self._among = among
+        among.add(self)
+
+    def close(self) -> None:
+        """Close it."""
+        self._among.discard(self)
+        super().close()
+
+
 class Connection(H11Protocol):
-    """A connection that is cut when it is above ``limit_concurrency`` or its request not there in time."""
+    """A connection that is cut when its request is not there in time, and refused when its headers are too long."""
 
     _deadline: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Begin, if there is room."""
+        """Begin."""
         super().connection_made(transport)
-        if self.limit_concurrency is not None and len(self.connections) > self.limit_concurrency:
-            transport.abort()
-        else:
-            self._watch()
+        self._watch()
 
     def data_received(self, data: bytes) -> None:
-        """Take in a piece of a request, or of several."""
-        super().data_received(data)
+        """Take in a piece of a request, or of several.
+
+        In small pieces, because h11 bounds what it has not understood yet, and not what comes all at once.
+        """
+        for start in range(0, len(data), _PIECE):
+            if not self.transport.is_closing():
+                super().data_received(data[start : start + _PIECE])
         self._watch()
+
+    def on_response_complete(self) -> None:
+        """Go on to the next request, which may have begun to come already."""
+        super().on_response_complete()
+        if self.conn.trailing_data[0]:
+            self._watch()
 
     def connection_lost(self, exc: Exception | None) -> None:
         """End."""

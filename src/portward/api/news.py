@@ -32,6 +32,7 @@ class News:
         self._known = _UNKNOWN
         self._waiting = 0
         self._closed = False
+        self._failing = False
         self._look = anyio.Event()  # set: read the generation now
         self._changed = anyio.Event()  # set, and replaced, when the generation grew
 
@@ -44,11 +45,18 @@ class News:
             pause = self._interval
             try:
                 self._learn(await anyio.to_thread.run_sync(self._read_generation))
-            except Exception:
-                _log.exception("generation_unreadable")
+            except Exception as error:
+                self._fail(error)
                 pause = _PAUSE_AFTER_ERROR
+            else:
+                self._recover()
             with anyio.move_on_after(pause):
                 await self._look.wait()
+
+    @property
+    def waiting(self) -> int:
+        """How many wait now."""
+        return self._waiting
 
     def announce(self) -> None:
         """Something was committed here: look at the database at once."""
@@ -86,3 +94,15 @@ class News:
             self._changed.set()
             if not self._closed:
                 self._changed = anyio.Event()
+
+    def _fail(self, error: Exception) -> None:
+        """Said once, and not each second for as long as it lasts."""
+        if not self._failing:
+            self._failing = True
+            reason = (str(error).splitlines() or [""])[0]
+            _log.error("generation_unreadable", reason=f"{type(error).__name__}: {reason}", consequence="asking again")
+
+    def _recover(self) -> None:
+        if self._failing:
+            self._failing = False
+            _log.info("generation_readable")

@@ -1,33 +1,38 @@
 """Runs the API: the listener of users and that of agents, in one process and one event loop.
 
-Stops on SIGTERM and SIGINT: waiting polls are let go at once, requests that run are finished. What it refuses: to
-start where its settings would let strangers in, on a database it does not know, or on an address that is taken.
+Stops on SIGTERM and SIGINT: waiting polls are let go at once, requests that run are finished; a second signal ends it
+where it is. What it refuses: to start where its settings would let strangers in, on a database it does not know, with
+a certificate that cannot be used, or on an address that is taken.
 """
 
 import asyncio
-import contextlib
 import signal
 import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
+from datetime import datetime
 
 import anyio
 import structlog
-import uvicorn
-from starlette.types import ASGIApp
 
+from portward.api import unix_socket
 from portward.api.agent_app import create_agent_app
 from portward.api.app import create_app
-from portward.api.connections import Connection, raise_limit, share
+from portward.api.connections import Listener, raise_limit, share
+from portward.api.health import Monitor
+from portward.api.http_server import Server
 from portward.api.identity import check_settings
+from portward.api.metrics import Metrics
 from portward.api.news import News
-from portward.config import ConfigurationError, Settings
+from portward.api.tls import certificate
+from portward.config import ConfigurationError, Settings, is_loopback
+from portward.config import Listener as ListenerSettings
 from portward.log import log_to_stderr
-from portward.store import Store, upgrade
+from portward.store import Store, now, upgrade
+from portward.systemd import notify
 
 _log = structlog.get_logger(__name__)
-#: Seconds that requests may take to finish once a stop was asked for.
-_GRACE = 5
-#: Told where the API and the agents' listener really listen: (host, port) each.
+_STOPS = (signal.SIGTERM, signal.SIGINT)
+#: Told where the API and the agents' listener really listen: (host, port) each; of a Unix socket ("unix:PATH", 0).
 OnReady = Callable[[tuple[str, int], tuple[str, int]], None]
 
 
@@ -35,36 +40,55 @@ def serve(settings: Settings, *, on_ready: OnReady | None = None) -> None:
     """Serve until a signal asks to stop.
 
     Raises:
-        ConfigurationError: the settings let strangers in, an address cannot be listened on, or too few files may be
-            open.
+        ConfigurationError: the settings let strangers in, an address cannot be listened on, a certificate cannot be
+            used, or too few files may be open.
         StoreError: the database cannot be used.
     """
-    log_to_stderr()
+    log_to_stderr(settings.log.level)
     anyio.run(_serve_until_signal, settings, on_ready)
 
 
-async def serve_until(stop: anyio.Event, settings: Settings, *, on_ready: OnReady | None = None) -> None:
-    """As ``serve``, until ``stop`` is set."""
+async def serve_until(
+    stop: anyio.Event, settings: Settings, *, on_ready: OnReady | None = None, clock: Callable[[], datetime] = now
+) -> None:
+    """As ``serve``, until ``stop`` is set; ``clock`` tells the time, in UTC without a zone."""
     check_settings(settings)
+    certificates = certificate("api", settings.api), certificate("agent_api", settings.agent_api)
     connections, backlog = share(raise_limit())
     upgrade(settings.database.url)
     store = Store(settings.database.url)
     try:
-        with _listen(*settings.api.address) as api, _listen(*settings.agent_api.address) as agents:
-            addresses = api.getsockname()[:2], agents.getsockname()[:2]
+        with (
+            Listener(_listen(settings.api), connections) as api,
+            unix_socket.removed_at_end(settings.api.socket_path),
+            Listener(_listen(settings.agent_api), connections) as agents,
+        ):
+            addresses = _address(api), _address(agents)
             _log.info("listening", api=_text(addresses[0]), agent_api=_text(addresses[1]), connections=connections)
+            _warn_of_plain_text(settings)
             if on_ready is not None:
                 on_ready(*addresses)
-            news = News(store.generation)
+            news, metrics = News(store.generation), Metrics()
+            monitor = Monitor(store, news, metrics, clock)
+            users = create_app(
+                store, news, settings, clock=clock, unasked=monitor.handlers(metrics=settings.api.metrics)
+            )
+            hosts = create_agent_app(store, news, now=clock, unasked=monitor.handlers(metrics=True))
             servers = {
-                api: _server(create_app(store, news, settings), connections, backlog),
-                agents: _server(create_agent_app(store, news), connections, backlog),
+                api: Server(metrics.measured(users, "api"), certificates[0], backlog),
+                agents: Server(metrics.measured(hosts, "agent_api"), certificates[1], backlog),
             }
             async with anyio.create_task_group() as tasks:
                 tasks.start_soon(news.run)
-                for listener, server in servers.items():
-                    tasks.start_soon(_run, server, listener, stop)
-                await stop.wait()
+                async with anyio.create_task_group() as renewals:
+                    for served in filter(None, certificates):
+                        renewals.start_soon(served.renew)
+                    for listener, server in servers.items():
+                        tasks.start_soon(_run, server, listener, stop)
+                    notify("READY=1")
+                    await stop.wait()
+                    renewals.cancel_scope.cancel()
+                notify("STOPPING=1")
                 news.close()
                 for server in servers.values():
                     server.should_exit = True
@@ -73,32 +97,7 @@ async def serve_until(stop: anyio.Event, settings: Settings, *, on_ready: OnRead
     _log.info("stopped")
 
 
-class _Server(uvicorn.Server):
-    """A server whose process listens to signals itself, as two servers cannot both."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-
-def _server(app: ASGIApp, connections: int, backlog: int) -> _Server:
-    return _Server(
-        uvicorn.Config(
-            app,
-            http=Connection,
-            limit_concurrency=connections,
-            backlog=backlog,
-            lifespan="off",
-            log_config=None,
-            log_level="error",  # warnings are about what strangers send, as often as they like
-            access_log=False,
-            server_header=False,
-            timeout_graceful_shutdown=_GRACE,
-        )
-    )
-
-
-async def _run(server: _Server, listener: socket.socket, stop: anyio.Event) -> None:
+async def _run(server: Server, listener: socket.socket, stop: anyio.Event) -> None:
     await server.serve([listener])
     stop.set()  # should one server ever end by itself, the other must not go on alone
 
@@ -106,12 +105,33 @@ async def _run(server: _Server, listener: socket.socket, stop: anyio.Event) -> N
 async def _serve_until_signal(settings: Settings, on_ready: OnReady | None) -> None:
     stop = anyio.Event()
     loop = asyncio.get_running_loop()
-    for asked in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(asked, stop.set)
+
+    def ask() -> None:
+        stop.set()
+        for number in _STOPS:  # asked again, the process ends where it is
+            loop.remove_signal_handler(number)
+            signal.signal(number, signal.SIG_DFL)
+
+    for number in _STOPS:
+        loop.add_signal_handler(number, ask)
     await serve_until(stop, settings, on_ready=on_ready)
 
 
-def _listen(host: str, port: int) -> socket.socket:
+def _warn_of_plain_text(settings: Settings) -> None:
+    for section, listener in (("api", settings.api), ("agent_api", settings.agent_api)):
+        if listener.tls_cert is None and not is_loopback(listener.address[0]):
+            _log.warning(
+                "no_tls",
+                listen=listener.listen,
+                consequence="whoever is between reads the tokens and passwords of those who connect",
+                remedy=f"give [{section}] tls_cert and tls_key, or end TLS in front of it",
+            )
+
+
+def _listen(section: ListenerSettings) -> socket.socket:
+    if section.socket_path is not None:
+        return unix_socket.listen(section.socket_path)
+    host, port = section.address
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
         listener = socket.create_server((host, port), family=family)
@@ -123,6 +143,13 @@ def _listen(host: str, port: int) -> socket.socket:
     return listener
 
 
+def _address(listener: socket.socket) -> tuple[str, int]:
+    name = listener.getsockname()
+    return (f"unix:{name}", 0) if listener.family == socket.AF_UNIX else name[:2]
+
+
 def _text(address: tuple[str, int]) -> str:
     host, port = address
+    if host.startswith("unix:"):
+        return host
     return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -7,6 +7,8 @@ when to call again is the caller's decision.
 """
 
 import re
+import ssl
+from pathlib import Path
 
 import httpx2
 import msgspec
@@ -25,6 +27,7 @@ from portward.channel.messages import (
     encode,
     hash_body,
 )
+from portward.config import ConfigurationError
 from portward.model import HostState, InvalidValue, Policy, PortwardError, Report
 
 #: Seconds that the server may hold a request when nothing changed.
@@ -41,6 +44,10 @@ class Unreachable(ChannelError):
     """The server cannot be reached, or cannot answer now. Try again."""
 
 
+class Untrusted(ChannelError):
+    """What answers has no certificate that is trusted. Nothing was said to it, the token neither."""
+
+
 class Refused(ChannelError):
     """The server does not serve this token, or not with this request. Trying again will not help by itself."""
 
@@ -55,11 +62,19 @@ class Client:
     Args:
         api: base URL of the agents' listener.
         token: the host's, as ``portward host add`` printed it.
+        ca_file: PEM file of the CAs that a server's certificate may be from; ``None``: those of the system.
         transport: for tests; the network otherwise. Proxies of the environment are not used: they would see the token.
+
+    Raises:
+        ConfigurationError: ``ca_file`` cannot be used.
     """
 
-    def __init__(self, api: str, token: str, *, transport: httpx2.BaseTransport | None = None) -> None:
-        self._http = httpx2.Client(base_url=api, timeout=_TIMEOUT, trust_env=False, transport=transport)
+    def __init__(
+        self, api: str, token: str, *, ca_file: Path | None = None, transport: httpx2.BaseTransport | None = None
+    ) -> None:
+        self._http = httpx2.Client(
+            base_url=api, timeout=_TIMEOUT, trust_env=False, transport=transport, verify=_trust(ca_file)
+        )
         self._token = token.strip()
         self._api = api
         self._forget()
@@ -70,7 +85,7 @@ class Client:
         A state whose generation alone is new is returned as well: the server waits for a report about it.
 
         Raises:
-            Unreachable, Refused: the server did not answer; what is held stays held.
+            Unreachable, Untrusted, Refused: the server did not answer; what is held stays held.
             Unusable: what it answered is not used, and what was held is forgotten.
         """
         request = StateRequest(
@@ -92,7 +107,7 @@ class Client:
         """Tell the server what became of a state.
 
         Raises:
-            Unreachable, Refused: the server did not take it.
+            Unreachable, Untrusted, Refused: the server did not take it.
         """
         self._post(REPORT_PATH, ReportMessage(generation=report.generation, ports=report.ports), timeout=_TIMEOUT)
 
@@ -110,6 +125,11 @@ class Client:
             )
         except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             reason = str(error) or type(error).__name__
+            if isinstance(_cause(error), ssl.SSLCertVerificationError):
+                raise Untrusted(
+                    f"{self._api} has no certificate that can be trusted: {reason}; see [agent] ca_file, and whether "
+                    "the certificate names the host as [agent] api does"
+                ) from error
             raise Unreachable(f"{self._api} cannot be reached: {reason}; see [agent] api") from error
         if response.status_code == 200:
             return response.content
@@ -165,3 +185,18 @@ class Client:
             return None
         self._generation = answer.generation
         return HostState(generation=answer.generation, ports=self._index.ports, policies=tuple(self._bodies.values()))
+
+
+def _trust(ca_file: Path | None) -> ssl.SSLContext:
+    try:
+        return ssl.create_default_context(cafile=ca_file)
+    except OSError as error:  # ssl.SSLError is one
+        reason = "holds no PEM certificate" if isinstance(error, ssl.SSLError) else error.strerror
+        raise ConfigurationError(f"[agent] ca_file: {ca_file}: {reason}") from error
+
+
+def _cause(error: BaseException) -> BaseException:
+    """What ``error`` began with."""
+    while (inner := error.__cause__ or error.__context__) is not None:
+        error = inner
+    return error

@@ -56,7 +56,12 @@ def run(context: typer.Context) -> None:
     with database(context) as store, AgentProcess(context.find_root().params.get("config"), host) as process:
 
         def start_agent(_api: tuple[str, int], agent_api: tuple[str, int]) -> None:
+            if configuration.agent_api.tls_cert is not None:
+                url = configuration.agent.api  # by the name that the certificate is for
+            else:
+                address, port = agent_api
+                url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
             # Not before the listeners are ours: a second `portward run` must not take the first one's token.
-            process.start(agent_api, store.writing(lambda session: agents.renew_token(session, host, now())))
+            process.start(url, store.writing(lambda session: agents.renew_token(session, host, now())))
 
         http_api.serve(configuration, on_ready=start_agent)

@@ -42,10 +42,9 @@ class AgentProcess:
         if self._thread.is_alive():
             self._thread.join()
 
-    def start(self, agent_api: tuple[str, int], token: str) -> None:
-        """Start it with ``token``, now that the agents' listener answers at ``agent_api`` (host, port)."""
-        host, port = agent_api
-        self._environment["PORTWARD_AGENT__API"] = f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
+    def start(self, api: str, token: str) -> None:
+        """Start it with ``token``, now that the agents' listener answers at URL ``api``."""
+        self._environment["PORTWARD_AGENT__API"] = api
         self._environment["PORTWARD_AGENT__TOKEN"] = token
         self._thread.start()
 
