@@ -25,8 +25,8 @@ from portward.store.sqlite import SQLite
 from portward.store.tables import State
 
 
-def upgrade(url: str) -> str:
-    """Build or change the tables of the database ``url``; returns the revision it has then.
+def upgrade(url: str, *, to: str = "head") -> str:
+    """Build or change the tables of the database ``url`` up to revision ``to``; returns the revision it has then.
 
     All or nothing, save on MariaDB and MySQL, which cannot take back a table: there a step that died half-way is
     recognised and named.
@@ -45,9 +45,9 @@ def upgrade(url: str) -> str:
                 f"the database {parsed} has revision {current}, which this release does not know: "
                 "a newer Portward made it. Install that one, or restore a backup"
             )
-        command.upgrade(config, "head")
+        command.upgrade(config, to)
         _check_state(connection, str(parsed))
-        return str(scripts.get_current_head())
+        return str(_revision(connection, str(parsed)))
 
 
 def check_revision(url: str) -> None:

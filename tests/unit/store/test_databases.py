@@ -12,7 +12,7 @@ from sqlalchemy.orm import Session
 
 from portward.service.status import note_realised
 from portward.store import Store, StoreError, check_revision, raise_generation, upgrade
-from portward.store.tables import Base, FirewallGroup, FirewallRule, GroupPort, Host, Port, State
+from portward.store.tables import Base, FirewallGroup, FirewallPolicy, FirewallRule, GroupPort, Host, Port, State
 from servers.fixtures import empty
 from servers.mariadb import MariaDB
 from servers.postgresql import PostgreSQL
@@ -241,3 +241,18 @@ def test_a_report_does_not_mark_a_group_that_changes_at_the_same_time(store: Sto
     store.writing(lambda session: session.execute(update(Host).values(realised_generation=2)))
     store.writing(lambda session: note_realised(session, "h"), ordered=False)
     assert store.reading(lambda session: session.scalar(select(FirewallGroup.realised_once))) is True
+
+
+def test_rows_of_the_first_revision_survive_the_upgrade(blank_url: str) -> None:
+    upgrade(blank_url, to="0001")
+    with pytest.raises(StoreError, match="revision 0001"):
+        check_revision(blank_url)
+    store = Store(blank_url)
+    columns = "id, project_id, name, description, revision_number, created_at, updated_at, shared, audited, version"
+    values = f"'x', 'p', '🔥', '', 7, '{_WHEN}', '{_WHEN}', false, true, 3"
+    store.writing(lambda session: session.execute(text(f"INSERT INTO firewall_policies ({columns}) VALUES ({values})")))
+    upgrade(blank_url)
+    with store.read() as session:
+        found = session.scalars(select(FirewallPolicy)).one()
+        assert (found.name, found.revision_number, found.created_at, found.audited) == ("🔥", 7, _WHEN, True)
+    store.close()
