@@ -41,7 +41,7 @@ def realisation(session: Session, context: Context, group_id: str, _body: bytes)
     return {"realisation": msgspec.to_builtins(groups.group_realisation(session, context, group_id))}
 
 
-def explain(session: Session, _context: Context, _id: str, body: bytes) -> dict[str, Any]:
+def explain(session: Session, context: Context, _id: str, body: bytes) -> dict[str, Any]:
     """Which rule decides a packet at a port, and why none before it does."""
     envelope = _object(body)
     given = _member(envelope, "explain", {"port_id", "direction", "packet"})
@@ -52,7 +52,7 @@ def explain(session: Session, _context: Context, _id: str, body: bytes) -> dict[
     if direction not in ("ingress", "egress"):
         raise HTTPBadRequest("Invalid input for direction. Reason: give ingress or egress.")
     packet = parse_packet(_member(given, "packet", PACKET_FIELDS))
-    return {"explanation": msgspec.to_builtins(explained(session, port_id, Direction(direction), packet))}
+    return {"explanation": msgspec.to_builtins(explained(session, context, port_id, Direction(direction), packet))}
 
 
 def _member(given: dict[str, Any], name: str, known: AbstractSet[str]) -> dict[str, Any]:

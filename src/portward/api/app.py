@@ -42,6 +42,7 @@ from portward.api.resources import ALL, GROUPS, POLICIES, Resource
 from portward.config import Settings
 from portward.service.context import Context
 from portward.service.errors import ServiceError
+from portward.service.rows import Page
 from portward.store import Store, StoreError, now
 
 _log = structlog.get_logger(__name__)
@@ -108,7 +109,7 @@ class _Server:
             fields = request.query_params.getlist("fields")
 
             def call(session: Session) -> bytes:
-                views = resource.list(session, context, schema.where(filters))
+                views = resource.list(session, context, Page(where=schema.where(filters)))
                 shown = [schema.show(view, fields) for view in views if schema.matches(view, filters)]
                 return msgspec.json.encode({schema.plural: shown})
 

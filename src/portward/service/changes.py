@@ -6,12 +6,12 @@ when on its hosts owe a report. Names, descriptions, ``shared`` and ``audited`` 
 
 from collections.abc import Collection
 
-from sqlalchemy import or_, update
+from sqlalchemy import case, exists, or_, update
 from sqlalchemy.orm import Session
 
 from portward.service.context import Context
 from portward.store import raise_generation
-from portward.store.tables import FirewallGroup, FirewallPolicy
+from portward.store.tables import FirewallGroup, FirewallPolicy, GroupPort
 
 
 def decisions_changed(session: Session, context: Context, policy_ids: Collection[str]) -> None:
@@ -28,6 +28,32 @@ def decisions_changed(session: Session, context: Context, policy_ids: Collection
         )
         .values(generation=generation, changed_at=context.now)
     )
+
+
+def ports_moved(session: Session, context: Context, group_ids: Collection[str]) -> None:
+    """These groups cover other ports from now on, without having been changed themselves; none is no change.
+
+    For their users that is a change too. One that covers none any more starts anew when it gets one again.
+    """
+    if group_ids:
+        covering = exists().where(GroupPort.group_id == FirewallGroup.id)
+        session.execute(
+            update(FirewallGroup)
+            .where(FirewallGroup.id.in_(group_ids))
+            .values(
+                generation=raise_generation(session),
+                changed_at=context.now,
+                revision_number=FirewallGroup.revision_number + 1,
+                updated_at=context.now,
+                realised_once=case((covering, FirewallGroup.realised_once), else_=False),
+            )
+        )
+
+
+def group_changed(session: Session, context: Context, group: FirewallGroup) -> None:
+    """As ``groups_changed``, for one that is at hand."""
+    group.generation = raise_generation(session)
+    group.changed_at = context.now
 
 
 def groups_changed(session: Session, context: Context, group_ids: Collection[str]) -> None:

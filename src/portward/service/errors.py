@@ -137,3 +137,54 @@ class FirewallGroupPortInUse(Conflict):
     """Ports that another group covers."""
 
     template = "Port(s) {} provided already associated with other firewall group(s)."
+
+
+class FirewallRuleSharingConflict(NotFound):
+    """A shared policy is to hold a rule that is not shared."""
+
+    template = (
+        "Operation cannot be performed since firewall policy {} could not find the firewall rule {}. "
+        "Please confirm if the firewall rule exists and is shared."
+    )
+
+
+class TagNotFound(NotFound):
+    """The resource does not bear the tag."""
+
+    template = "Tag {} could not be found."
+
+
+class FirewallRuleConflict(Conflict):
+    """A rule of another project, not shared."""
+
+    template = "Operation cannot be performed since firewall rule {} is not shared and belongs to another project {}."
+
+
+class FirewallPolicySharingConflict(Conflict):
+    """A policy that is shared, or is to be, and a rule of it that is not."""
+
+    template = "Operation cannot be performed. Before sharing firewall policy {}, share associated firewall rule {}."
+
+
+class FirewallDefaultParameterExists(Conflict):
+    """A name that default objects alone have."""
+
+    template = "Operation cannot be performed since '{}' is a reserved name for {}."
+
+
+class FirewallDefaultObjectUpdateRestricted(Conflict):
+    """A default object, which its project's members may not change."""
+
+    template = "Operation cannot be performed on default object '{}' of type {}."
+
+
+class FirewallGroupCannotRemoveDefault(Conflict):
+    """The default group, which its project's members may not delete."""
+
+    template = "Deleting default firewall group not allowed."
+
+
+class OverQuota(Conflict):
+    """The project has as many as it may have."""
+
+    template = "Quota exceeded for resources: ['{}']."

@@ -1,8 +1,8 @@
 """Why a packet passes a port or does not, for its owner to read.
 
 The verdict is ``semantics.decide``'s; here it gets the names that users gave and words for what did not match.
-Refused here: who may ask. An answer shows the rules of every group that covers the port; the caller checks that
-first. It is about the first packet of a connection, at one port; nothing is asked of any host.
+Whoever sees the port may ask, and is shown every rule that decides there, whosever it is. It is about the first
+packet of a connection, at one port; nothing is asked of any host.
 """
 
 from collections.abc import Iterable
@@ -25,8 +25,10 @@ from portward.model import (
     Stratum,
 )
 from portward.semantics import Answer, Decision, Field, PassedOver, Reason, Verdict, decide
-from portward.service.errors import InvalidInput, PortNotFound
+from portward.service.context import Context
+from portward.service.errors import InvalidInput
 from portward.service.hosts import NotCoverable, covered_port, policies_by_id
+from portward.service.ports import find_port
 from portward.store import tables
 
 _PROTOCOLS = {ICMP: "icmp", TCP: "tcp", UDP: "udp", DCCP: "dccp", ICMPV6: "ipv6-icmp", SCTP: "sctp"}
@@ -75,18 +77,17 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     passed_over: tuple[PassedRule, ...] = ()
 
 
-def explain(session: Session, port_id: str, direction: Direction, packet: Packet) -> Explanation:
+def explain(session: Session, context: Context, port_id: str, direction: Direction, packet: Packet) -> Explanation:
     """Decide ``packet`` at port ``port_id`` as the database has it now, and say why.
 
     Call it in one snapshot; it writes nothing. A constant number of SQL statements, whatever the number of rules.
 
     Raises:
-        PortNotFound: there is no such port.
+        PortNotFound: there is no such port that the caller sees.
         InvalidInput: the port is neither a router's nor a VM's, so no firewall group decides there.
         InvalidValue: the database holds a value that the model does not admit.
     """
-    if session.scalar(select(tables.Port.id).where(tables.Port.id == port_id)) is None:
-        raise PortNotFound(port_id)
+    find_port(session, context, port_id)
     try:
         covered = covered_port(session, port_id)
     except NotCoverable:

@@ -1,30 +1,29 @@
 """Firewall groups: which policies decide for which ports.
 
-A port is covered by one group at most. A group without ports concerns no host, so its changes raise nothing; its
-bit ``realised_once`` starts anew when its last port leaves.
+A group without ports concerns no host, so its changes raise nothing; its bit ``realised_once`` starts anew when its
+last port leaves. Which ports it may cover, and where they come from and go, is ``membership``'s.
 """
 
 from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import ColumnElement, Select, delete, insert, select
+from sqlalchemy import ColumnElement, select
 from sqlalchemy.orm import Session
 
-from portward.model import port_kind
-from portward.service.changes import groups_changed
+from portward.service.changes import group_changed
 from portward.service.context import Context
-from portward.service.errors import (
-    FirewallGroupInUse,
-    FirewallGroupNotFound,
-    FirewallGroupPortInUse,
-    FirewallGroupPortInvalid,
-    FirewallPolicyNotFound,
-    PortNotFound,
-)
-from portward.service.rows import Where, add, assign, find, first_missing, select_in, touch
+from portward.service.default_group import check_name, delete_default, protect_values
+from portward.service.errors import FirewallGroupCannotRemoveDefault, FirewallGroupInUse, FirewallGroupNotFound
+from portward.service.membership import ports_of, replace_ports
+from portward.service.quota import check_quota
+from portward.service.rows import ALL, Page, add, assign, delete_rows, find, listed, project_of, touch
+from portward.service.sharing import check_policies
 from portward.service.status import Realisation, Status, group_statuses, realisation
-from portward.store.tables import FirewallGroup, FirewallPolicy, GroupPort, Port
+from portward.service.status import status_of as status_of
+from portward.service.status import with_status as with_status
+from portward.service.tags import tags_of
+from portward.store.tables import FirewallGroup, GroupPort
 
 #: What decides packets, beside the ports.
 _DECIDING = frozenset({"admin_state_up", "ingress_firewall_policy_id", "egress_firewall_policy_id"})
@@ -49,92 +48,113 @@ class GroupView(msgspec.Struct, frozen=True, kw_only=True):
     row: FirewallGroup
     port_ids: tuple[str, ...]
     status: Status
+    tags: tuple[str, ...] = ()
 
 
 def create_group(session: Session, context: Context, values: GroupValues) -> GroupView:
     """Make a group.
 
     Raises:
-        FirewallPolicyNotFound, PortNotFound: what it names is not there.
+        FirewallDefaultParameterExists: its name is reserved.
+        OverQuota: the project has as many as it may have.
+        FirewallPolicyNotFound, PortNotFound: what it names is not there, or not for it.
         FirewallGroupPortInvalid, FirewallGroupPortInUse: a port that it may not have.
     """
-    port_ids = values.ports if values.ports is not UNSET else ()
-    _check_policies(session, values)
-    _check_ports(session, port_ids, None)
+    check_name(FirewallGroup, values)
+    project_id = project_of(context, values)
+    check_quota(session, context, FirewallGroup, project_id)
+    check_policies(session, context, project_id, _policies(values))
     row = add(session, context, FirewallGroup, values)
-    _store_ports(session, row.id, port_ids)
-    if port_ids:
-        groups_changed(session, context, [row.id])
-    return _view(session, context, row, port_ids)
+    port_ids: tuple[str, ...] = ()
+    if values.ports:
+        port_ids = replace_ports(session, context, row, (), values.ports)
+        group_changed(session, context, row)
+    return _views(session, context, [row], {row.id: port_ids})[0]
+
+
+def find_group(session: Session, context: Context, group_id: str) -> FirewallGroup:
+    """The group as it is stored.
+
+    Raises:
+        FirewallGroupNotFound: there is none that the caller sees.
+    """
+    return find(session, context, FirewallGroup, group_id, FirewallGroupNotFound)
 
 
 def get_group(session: Session, context: Context, group_id: str) -> GroupView:
     """The group.
 
     Raises:
-        FirewallGroupNotFound: there is none.
+        FirewallGroupNotFound: there is none that the caller sees.
     """
-    row = find(session, FirewallGroup, group_id, FirewallGroupNotFound)
-    return _view(session, context, row, _ports_of(session, row))
+    return _views(session, context, [find_group(session, context, group_id)])[0]
 
 
-def list_groups(session: Session, context: Context, where: Where = ()) -> list[GroupView]:
-    """The groups that meet ``where``, by id; three statements."""
-    rows = session.scalars(select(FirewallGroup).where(*where).order_by(FirewallGroup.id)).all()
-    ports = _port_ids(session, select(FirewallGroup.id).where(*where))
-    status = group_statuses(session, [row.id for row in rows], context.now)
-    return [GroupView(row=row, port_ids=tuple(ports.get(row.id, ())), status=status[row.id]) for row in rows]
+def list_groups(session: Session, context: Context, page: Page = ALL) -> list[GroupView]:
+    """The groups on the page; four statements."""
+    return _views(session, context, listed(session, context, FirewallGroup, page))
 
 
 def update_group(session: Session, context: Context, group_id: str, values: GroupValues) -> GroupView:
     """Change the group, at any time and whatever its status; what the hosts have not yet done is superseded.
 
     Raises:
-        FirewallGroupNotFound: there is none.
-        FirewallPolicyNotFound, PortNotFound: what it names is not there.
+        FirewallGroupNotFound: there is none that the caller sees.
+        FirewallDefaultObjectUpdateRestricted: of a default group, something that the caller may not change.
+        FirewallDefaultParameterExists: its new name is reserved.
+        FirewallPolicyNotFound, PortNotFound: what it names is not there, or not for it.
         FirewallGroupPortInvalid, FirewallGroupPortInUse: a port that it may not have.
     """
-    row = find(session, FirewallGroup, group_id, FirewallGroupNotFound)
-    old = _ports_of(session, row)
-    new = values.ports if values.ports is not UNSET else old
-    _check_policies(session, values)
-    covered = set(old)
-    _check_ports(session, [port_id for port_id in new if port_id not in covered], row.id)
-    changed = assign(row, values)
-    if new != old:
-        changed.add("ports")
-        session.execute(delete(GroupPort).where(GroupPort.group_id == row.id))
-        _store_ports(session, row.id, new)
+    row = find_group(session, context, group_id)
+    protect_values(row, context, values)
+    check_name(FirewallGroup, values, row)
+    check_policies(session, context, row.project_id, _policies(values))
+    old = new = ports_of(session, [row.id]).get(row.id, ())
+    if values.ports is not UNSET:
+        new = replace_ports(session, context, row, old, values.ports)
+    with session.no_autoflush:  # one UPDATE of the row is enough
+        changed = assign(row, values)
         if not new:
             row.realised_once = False
-    if changed:
-        touch(row, context)
-        session.flush()
-    if (changed & _DECIDING and new) or set(new) != covered:
-        groups_changed(session, context, [row.id])
-    return _view(session, context, row, new)
+        if changed or new != old:
+            touch(row, context)
+        if (changed & _DECIDING and new) or set(new) != set(old):
+            group_changed(session, context, row)
+    session.flush()
+    return _views(session, context, [row], {row.id: new})[0]
 
 
-def delete_group(session: Session, _context: Context, group_id: str) -> None:
-    """Delete the group.
+def delete_group(session: Session, context: Context, group_id: str) -> None:
+    """Delete the group; a default one with its policies and rules.
 
     Raises:
-        FirewallGroupNotFound: there is none.
+        FirewallGroupNotFound: there is none that the caller sees.
+        FirewallGroupCannotRemoveDefault: a default group, and the caller is no admin.
         FirewallGroupInUse: it covers ports.
+        FirewallPolicyInUse, FirewallRuleInUse: something of a default group is used elsewhere.
     """
-    row = find(session, FirewallGroup, group_id, FirewallGroupNotFound)
+    row = find_group(session, context, group_id)
+    if row.default_of is not None and not context.is_admin:
+        raise FirewallGroupCannotRemoveDefault
     if session.scalar(select(GroupPort.port_id).where(GroupPort.group_id == row.id).limit(1)):
         raise FirewallGroupInUse(group_id)
-    session.execute(delete(FirewallGroup).where(FirewallGroup.id == row.id))
+    if row.default_of is not None:
+        delete_default(session, row)
+    else:
+        delete_rows(session, FirewallGroup, [row.id])
 
 
 def group_realisation(session: Session, context: Context, group_id: str) -> Realisation:
-    """Who has realised the group and who has not, and why.
+    """Who has realised the group and who has not, and why; the names of hosts are for admins.
 
     Raises:
-        FirewallGroupNotFound: there is none.
+        FirewallGroupNotFound: there is none that the caller sees.
     """
-    return realisation(session, find(session, FirewallGroup, group_id, FirewallGroupNotFound).id, context.now)
+    found = realisation(session, find_group(session, context, group_id).id, context.now)
+    if context.is_admin:
+        return found
+    ports = tuple(msgspec.structs.replace(port, host=None) for port in found.ports)
+    return msgspec.structs.replace(found, ports=ports)
 
 
 def with_ports(port_ids: Iterable[str]) -> ColumnElement[bool]:
@@ -142,50 +162,22 @@ def with_ports(port_ids: Iterable[str]) -> ColumnElement[bool]:
     return FirewallGroup.id.in_(select(GroupPort.group_id).where(GroupPort.port_id.in_(port_ids)))
 
 
-def _view(session: Session, context: Context, row: FirewallGroup, port_ids: tuple[str, ...]) -> GroupView:
-    status = group_statuses(session, [row.id], context.now)[row.id]
-    return GroupView(row=row, port_ids=port_ids, status=status)
+def _policies(values: GroupValues) -> list[str]:
+    wanted = (values.ingress_firewall_policy_id, values.egress_firewall_policy_id)
+    return [policy_id for policy_id in wanted if isinstance(policy_id, str)]
 
 
-def _ports_of(session: Session, row: FirewallGroup) -> tuple[str, ...]:
-    return tuple(_port_ids(session, select(FirewallGroup.id).where(FirewallGroup.id == row.id)).get(row.id, ()))
-
-
-def _port_ids(session: Session, group_ids: Select[str]) -> dict[str, list[str]]:
-    ports: dict[str, list[str]] = {}
-    query = select(GroupPort.group_id, GroupPort.port_id).where(GroupPort.group_id.in_(group_ids))
-    for group_id, port_id in session.execute(query.order_by(GroupPort.position)):
-        ports.setdefault(group_id, []).append(port_id)
-    return ports
-
-
-def _check_policies(session: Session, values: GroupValues) -> None:
-    for policy_id in (values.ingress_firewall_policy_id, values.egress_firewall_policy_id):
-        if policy_id is not UNSET and policy_id is not None:
-            find(session, FirewallPolicy, policy_id, FirewallPolicyNotFound)
-
-
-def _check_ports(session: Session, port_ids: Sequence[str], group_id: str | None) -> None:
-    """Refuse new ports that group ``group_id`` (``None``: one not made yet) may not cover."""
-    owners = {row.id: row.device_owner for row in select_in(session, (Port.id, Port.device_owner), Port.id, port_ids)}
-    missing = first_missing(port_ids, owners)
-    if missing is not None:
-        raise PortNotFound(missing)
-    for port_id in port_ids:
-        if port_kind(owners[port_id]) is None:
-            raise FirewallGroupPortInvalid(port_id)
-    covered = select_in(session, (GroupPort.port_id, GroupPort.group_id), GroupPort.port_id, port_ids)
-    taken = {row.port_id for row in covered if row.group_id != group_id}
-    if taken:
-        raise FirewallGroupPortInUse([port_id for port_id in port_ids if port_id in taken])
-
-
-def _store_ports(session: Session, group_id: str, port_ids: Sequence[str]) -> None:
-    if port_ids:
-        session.execute(
-            insert(GroupPort),
-            [
-                {"group_id": group_id, "port_id": port_id, "position": position}
-                for position, port_id in enumerate(port_ids)
-            ],
-        )
+def _views(
+    session: Session,
+    context: Context,
+    rows: Sequence[FirewallGroup],
+    ports: dict[str, tuple[str, ...]] | None = None,
+) -> list[GroupView]:
+    ids = [row.id for row in rows]
+    covered = ports_of(session, ids) if ports is None else ports
+    status = group_statuses(session, ids, context.now)
+    tags = tags_of(session, ids)
+    return [
+        GroupView(row=row, port_ids=covered.get(row.id, ()), status=status[row.id], tags=tags.get(row.id, ()))
+        for row in rows
+    ]

@@ -9,11 +9,12 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import ColumnElement, Select, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from portward.service.changes import decisions_changed
 from portward.service.context import Context
+from portward.service.default_group import check_name, protect, protect_values
 from portward.service.errors import (
     FirewallPolicyInUse,
     FirewallPolicyNotFound,
@@ -21,7 +22,10 @@ from portward.service.errors import (
     FirewallRuleNotAssociatedWithPolicy,
     FirewallRuleNotFound,
 )
-from portward.service.rows import Where, add, assign, find, first_missing, select_in, touch
+from portward.service.quota import check_quota
+from portward.service.rows import ALL, Page, add, assign, delete_rows, find, listed, project_of, select_in, touch
+from portward.service.sharing import check_policy_unsharing, check_rule, check_rules, check_sharing
+from portward.service.tags import tags_of
 from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, PolicyRule
 
 
@@ -41,75 +45,98 @@ class PolicyView(msgspec.Struct, frozen=True, kw_only=True):
 
     row: FirewallPolicy
     rule_ids: tuple[str, ...]
+    tags: tuple[str, ...] = ()
 
 
 def create_policy(session: Session, context: Context, values: PolicyValues) -> PolicyView:
     """Make a policy that no group applies yet.
 
     Raises:
-        FirewallRuleNotFound: one of the rules is not there.
+        FirewallDefaultParameterExists: its name is reserved.
+        OverQuota: the project has as many as it may have.
+        FirewallRuleNotFound, FirewallRuleSharingConflict, FirewallRuleConflict: a rule that it may not have.
     """
+    check_name(FirewallPolicy, values)
+    check_quota(session, context, FirewallPolicy, project_of(context, values))
     rule_ids = values.firewall_rules if values.firewall_rules is not UNSET else ()
-    _enabled(session, rule_ids)
     row = add(session, context, FirewallPolicy, values)
+    check_rules(session, context, row, rule_ids)
     _store_rules(session, row.id, rule_ids)
     return PolicyView(row=row, rule_ids=rule_ids)
 
 
-def get_policy(session: Session, _context: Context, policy_id: str) -> PolicyView:
+def find_policy(session: Session, context: Context, policy_id: str) -> FirewallPolicy:
+    """The policy as it is stored.
+
+    Raises:
+        FirewallPolicyNotFound: there is none that the caller sees.
+    """
+    return find(session, context, FirewallPolicy, policy_id, FirewallPolicyNotFound)
+
+
+def get_policy(session: Session, context: Context, policy_id: str) -> PolicyView:
     """The policy.
 
     Raises:
-        FirewallPolicyNotFound: there is none.
+        FirewallPolicyNotFound: there is none that the caller sees.
     """
-    row = find(session, FirewallPolicy, policy_id, FirewallPolicyNotFound)
-    return PolicyView(row=row, rule_ids=tuple(rule_id for rule_id, _ in _places(session, row.id)))
+    return _views(session, [find_policy(session, context, policy_id)])[0]
 
 
-def list_policies(session: Session, _context: Context, where: Where = ()) -> list[PolicyView]:
-    """The policies that meet ``where``, by id; two statements."""
-    rows = session.scalars(select(FirewallPolicy).where(*where).order_by(FirewallPolicy.id)).all()
-    rules = _rule_ids(session, select(FirewallPolicy.id).where(*where))
-    return [PolicyView(row=row, rule_ids=tuple(rules.get(row.id, ()))) for row in rows]
+def list_policies(session: Session, context: Context, page: Page = ALL) -> list[PolicyView]:
+    """The policies on the page; three statements."""
+    return _views(session, listed(session, context, FirewallPolicy, page))
 
 
 def update_policy(session: Session, context: Context, policy_id: str, values: PolicyValues) -> PolicyView:
     """Change the policy, or replace its list of rules.
 
     Raises:
-        FirewallPolicyNotFound: there is none.
-        FirewallRuleNotFound: one of the rules is not there.
+        FirewallPolicyNotFound: there is none that the caller sees.
+        FirewallDefaultObjectUpdateRestricted: a default policy, and the caller is no admin.
+        FirewallDefaultParameterExists: its new name is reserved.
+        FirewallRuleNotFound, FirewallRuleSharingConflict, FirewallRuleConflict: a rule that it may not have.
+        FirewallPolicySharingConflict: it is to be shared, and one of the rules it has is not.
+        FirewallPolicyInUse: it would no longer be shared, and another project's group applies it.
     """
-    row = find(session, FirewallPolicy, policy_id, FirewallPolicyNotFound)
+    row = find_policy(session, context, policy_id)
+    protect_values(row, context, values)
+    check_name(FirewallPolicy, values, row)
     old = tuple(rule_id for rule_id, _ in _places(session, row.id))
     new = values.firewall_rules if values.firewall_rules is not UNSET else old
-    changed = bool(assign(row, values))
-    if new != old:
-        changed = True
-        enabled = _enabled(session, dict.fromkeys((*new, *old)))
-        session.execute(delete(PolicyRule).where(PolicyRule.policy_id == row.id))
-        _store_rules(session, row.id, new)
-        if [id_ for id_ in new if id_ in enabled] != [id_ for id_ in old if id_ in enabled]:
-            decisions_changed(session, context, [row.id])
-    if changed:
+    with session.no_autoflush:  # what is refused is not sent, what is stored is sent once
+        changed = assign(row, values)
+        if "shared" in changed and not row.shared:
+            check_policy_unsharing(session, row)
+        if new != old or values.firewall_rules is not UNSET:
+            check_rules(session, context, row, new)
+        elif "shared" in changed and row.shared:
+            check_sharing(session, row, old)
+        if new == old and not changed:
+            return _view(session, row, old)
         touch(row, context)
         if values.audited is UNSET:
             row.audited = False
-    return PolicyView(row=row, rule_ids=new)
+    session.flush()
+    if new != old:
+        _replace_rules(session, context, row.id, old, new)
+    return _view(session, row, new)
 
 
-def delete_policy(session: Session, _context: Context, policy_id: str) -> None:
+def delete_policy(session: Session, context: Context, policy_id: str) -> None:
     """Delete the policy; its rules stay.
 
     Raises:
-        FirewallPolicyNotFound: there is none.
+        FirewallPolicyNotFound: there is none that the caller sees.
         FirewallPolicyInUse: a group applies it.
+        FirewallDefaultObjectUpdateRestricted: a default policy, and the caller is no admin.
     """
-    row = find(session, FirewallPolicy, policy_id, FirewallPolicyNotFound)
+    row = find_policy(session, context, policy_id)
+    protect(row, context)
     applied = or_(FirewallGroup.ingress_firewall_policy_id == row.id, FirewallGroup.egress_firewall_policy_id == row.id)
     if session.scalar(select(FirewallGroup.id).where(applied).limit(1)):
         raise FirewallPolicyInUse(policy_id)
-    session.execute(delete(FirewallPolicy).where(FirewallPolicy.id == row.id))
+    delete_rows(session, FirewallPolicy, [row.id])
 
 
 def insert_rule(
@@ -124,16 +151,21 @@ def insert_rule(
     """Put the rule just ``before`` that one, else just ``after`` that one, else first.
 
     Raises:
-        FirewallPolicyNotFound, FirewallRuleNotFound: there is none.
+        FirewallPolicyNotFound, FirewallRuleNotFound: there is none that the caller sees.
+        FirewallDefaultObjectUpdateRestricted: a default policy, and the caller is no admin.
         FirewallRuleAlreadyAssociated: it stands in the policy.
         FirewallRuleNotAssociatedWithPolicy: ``before`` or ``after`` does not.
+        FirewallRuleConflict: it is another project's and not shared.
+        FirewallPolicySharingConflict: the policy is shared and the rule is not.
     """
-    policy = find(session, FirewallPolicy, policy_id, FirewallPolicyNotFound)
-    rule = find(session, FirewallRule, rule_id, FirewallRuleNotFound)
+    policy = find_policy(session, context, policy_id)
+    protect(policy, context)
+    rule = find(session, context, FirewallRule, rule_id, FirewallRuleNotFound)
     places = _places(session, policy.id)
     rule_ids = [id_ for id_, _ in places]
     if rule.id in rule_ids:
         raise FirewallRuleAlreadyAssociated(rule_id, policy_id)
+    check_rule(policy, rule)
     neighbour = before or after
     if neighbour and neighbour not in rule_ids:
         raise FirewallRuleNotAssociatedWithPolicy(neighbour, policy_id)
@@ -145,25 +177,27 @@ def insert_rule(
         .values(position=PolicyRule.position + 1)
     )
     session.add(PolicyRule(policy_id=policy.id, rule_id=rule.id, position=position))
-    _list_changed(session, context, policy, rule)
-    return PolicyView(row=policy, rule_ids=(*rule_ids[:index], rule.id, *rule_ids[index:]))
+    _list_changed(session, context, policy, takes_part=rule.enabled)
+    return _view(session, policy, (*rule_ids[:index], rule.id, *rule_ids[index:]))
 
 
 def remove_rule(session: Session, context: Context, policy_id: str, rule_id: str) -> PolicyView:
     """Take the rule out of the policy.
 
     Raises:
-        FirewallPolicyNotFound, FirewallRuleNotFound: there is none.
+        FirewallPolicyNotFound, FirewallRuleNotFound: there is none that the caller sees.
+        FirewallDefaultObjectUpdateRestricted: a default policy, and the caller is no admin.
         FirewallRuleNotAssociatedWithPolicy: it does not stand in the policy.
     """
-    policy = find(session, FirewallPolicy, policy_id, FirewallPolicyNotFound)
-    rule = find(session, FirewallRule, rule_id, FirewallRuleNotFound)
+    policy = find_policy(session, context, policy_id)
+    protect(policy, context)
     rule_ids = [id_ for id_, _ in _places(session, policy.id)]
-    if rule.id not in rule_ids:
+    if rule_id not in rule_ids:
+        find(session, context, FirewallRule, rule_id, FirewallRuleNotFound)
         raise FirewallRuleNotAssociatedWithPolicy(rule_id, policy_id)
-    session.execute(delete(PolicyRule).where(PolicyRule.policy_id == policy.id, PolicyRule.rule_id == rule.id))
-    _list_changed(session, context, policy, rule)
-    return PolicyView(row=policy, rule_ids=tuple(id_ for id_ in rule_ids if id_ != rule.id))
+    session.execute(delete(PolicyRule).where(PolicyRule.policy_id == policy.id, PolicyRule.rule_id == rule_id))
+    _list_changed(session, context, policy, takes_part=bool(_enabled(session, [rule_id])))
+    return _view(session, policy, tuple(id_ for id_ in rule_ids if id_ != rule_id))
 
 
 def with_rules(rule_ids: Iterable[str]) -> ColumnElement[bool]:
@@ -171,11 +205,11 @@ def with_rules(rule_ids: Iterable[str]) -> ColumnElement[bool]:
     return FirewallPolicy.id.in_(select(PolicyRule.policy_id).where(PolicyRule.rule_id.in_(rule_ids)))
 
 
-def _list_changed(session: Session, context: Context, policy: FirewallPolicy, rule: FirewallRule) -> None:
+def _list_changed(session: Session, context: Context, policy: FirewallPolicy, *, takes_part: bool) -> None:
     touch(policy, context)
     policy.audited = False
     session.flush()
-    if rule.enabled:
+    if takes_part:
         decisions_changed(session, context, [policy.id])
 
 
@@ -184,25 +218,32 @@ def _places(session: Session, policy_id: str) -> Sequence[tuple[str, int]]:
     return [(row.rule_id, row.position) for row in session.execute(query.order_by(PolicyRule.position))]
 
 
-def _rule_ids(session: Session, policy_ids: Select[str]) -> dict[str, list[str]]:
+def _views(session: Session, rows: Sequence[FirewallPolicy]) -> list[PolicyView]:
+    ids = [row.id for row in rows]
+    tags = tags_of(session, ids)
     rules: dict[str, list[str]] = {}
-    query = select(PolicyRule.policy_id, PolicyRule.rule_id).where(PolicyRule.policy_id.in_(policy_ids))
-    for policy_id, rule_id in session.execute(query.order_by(PolicyRule.position)):
+    query = select(PolicyRule.policy_id, PolicyRule.rule_id).order_by(PolicyRule.position)
+    for policy_id, rule_id in select_in(session, query, PolicyRule.policy_id, ids):
         rules.setdefault(policy_id, []).append(rule_id)
-    return rules
+    return [PolicyView(row=row, rule_ids=tuple(rules.get(row.id, ())), tags=tags.get(row.id, ())) for row in rows]
+
+
+def _view(session: Session, row: FirewallPolicy, rule_ids: tuple[str, ...]) -> PolicyView:
+    return PolicyView(row=row, rule_ids=rule_ids, tags=tags_of(session, [row.id]).get(row.id, ()))
 
 
 def _enabled(session: Session, rule_ids: Iterable[str]) -> set[str]:
-    """Those of the rules that are enabled.
+    """Those of the rules that take part."""
+    query = select(FirewallRule.id).where(FirewallRule.enabled)
+    return {row.id for row in select_in(session, query, FirewallRule.id, rule_ids)}
 
-    Raises:
-        FirewallRuleNotFound: one is not there.
-    """
-    rows = select_in(session, (FirewallRule.id, FirewallRule.enabled), FirewallRule.id, rule_ids)
-    missing = first_missing(rule_ids, {row.id for row in rows})
-    if missing is not None:
-        raise FirewallRuleNotFound(missing)
-    return {row.id for row in rows if row.enabled}
+
+def _replace_rules(session: Session, context: Context, policy_id: str, old: Sequence[str], new: Sequence[str]) -> None:
+    enabled = _enabled(session, dict.fromkeys((*new, *old)))
+    session.execute(delete(PolicyRule).where(PolicyRule.policy_id == policy_id))
+    _store_rules(session, policy_id, new)
+    if [id_ for id_ in new if id_ in enabled] != [id_ for id_ in old if id_ in enabled]:
+        decisions_changed(session, context, [policy_id])
 
 
 def _store_rules(session: Session, policy_id: str, rule_ids: Sequence[str]) -> None:

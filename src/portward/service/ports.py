@@ -1,23 +1,24 @@
 """The inventory of ports, in Neutron's shape: what firewall groups may cover, and where it is realised.
 
-A port that stops being a router's or a VM's, or is deleted, leaves its groups in the same transaction. Names of
-devices and namespaces that a host would have to touch are judged here, before they are stored.
+A VM's port is in a group from the transaction that makes it one; a port that stops being a VM's, or a router's, or
+is deleted leaves its groups in the same transaction. Names of devices and namespaces that a host would have to touch
+are judged here, before they are stored.
 """
 
-from collections.abc import Collection
 from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import delete, exists, select, update
 from sqlalchemy.orm import Session
 
 from portward.model import Binding, InvalidValue, PortKind, check_namespace_name, port_kind
 from portward.service.changes import groups_changed
 from portward.service.context import Context
 from portward.service.errors import InvalidInput, PortNotFound
-from portward.service.rows import Where, add, assign, find, touch
-from portward.store.tables import FirewallGroup, GroupPort, Port
+from portward.service.membership import enter_default, groups_of, leave_groups
+from portward.service.rows import ALL, Page, add, assign, delete_rows, find, listed, touch
+from portward.service.tags import tags_of
+from portward.store.tables import Port
 
 #: What a host that enforces the port must know.
 _REALISED = frozenset(
@@ -59,81 +60,84 @@ class PortView(msgspec.Struct, frozen=True, kw_only=True):
     """A port."""
 
     row: Port
+    tags: tuple[str, ...] = ()
 
 
 def create_port(session: Session, context: Context, values: PortValues) -> PortView:
-    """Register a port; it is in no group yet.
+    """Register a port; a VM's enters its project's default group.
 
     Raises:
         InvalidInput: it names a device or namespace that cannot be.
     """
     row = add(session, context, Port, values)
     _check_binding(row)
+    enter_default(session, context, row)
     return PortView(row=row)
 
 
-def get_port(session: Session, _context: Context, port_id: str) -> PortView:
+def find_port(session: Session, context: Context, port_id: str) -> Port:
+    """The port as it is stored.
+
+    Raises:
+        PortNotFound: there is none that the caller sees.
+    """
+    return find(session, context, Port, port_id, PortNotFound)
+
+
+def get_port(session: Session, context: Context, port_id: str) -> PortView:
     """The port.
 
     Raises:
-        PortNotFound: there is none.
+        PortNotFound: there is none that the caller sees.
     """
-    return PortView(row=find(session, Port, port_id, PortNotFound))
+    return _view(session, find_port(session, context, port_id))
 
 
-def list_ports(session: Session, _context: Context, where: Where = ()) -> list[PortView]:
-    """The ports that meet ``where``, by id."""
-    return [PortView(row=row) for row in session.scalars(select(Port).where(*where).order_by(Port.id))]
+def list_ports(session: Session, context: Context, page: Page = ALL) -> list[PortView]:
+    """The ports on the page; two statements."""
+    rows = listed(session, context, Port, page)
+    tags = tags_of(session, [row.id for row in rows])
+    return [PortView(row=row, tags=tags.get(row.id, ())) for row in rows]
 
 
 def update_port(session: Session, context: Context, port_id: str, values: PortValues) -> PortView:
     """Change the port; its groups, if it has any, are realised anew where that matters.
 
     Raises:
-        PortNotFound: there is none.
+        PortNotFound: there is none that the caller sees.
         InvalidInput: it would name a device or namespace that cannot be.
     """
-    row = find(session, Port, port_id, PortNotFound)
+    row = find_port(session, context, port_id)
+    was = port_kind(row.device_owner)
     changed = assign(row, values)
     if not changed:
-        return PortView(row=row)
+        return _view(session, row)
     _check_binding(row)
     touch(row, context)
     session.flush()
-    if port_kind(row.device_owner) is None:
-        _leave_groups(session, context, row.id)
+    group_ids, kind = groups_of(session, row.id), port_kind(row.device_owner)
+    if kind is None or (was is PortKind.VM and kind is not PortKind.VM):
+        leave_groups(session, context, row.id, group_ids)
+    elif not group_ids:
+        enter_default(session, context, row)
     elif changed & _REALISED:
-        group_ids = _groups_of(session, row.id)
-        if group_ids:
-            groups_changed(session, context, group_ids)
-    return PortView(row=row)
+        groups_changed(session, context, group_ids)
+    return _view(session, row)
 
 
 def delete_port(session: Session, context: Context, port_id: str) -> None:
     """Forget the port; it leaves its groups.
 
     Raises:
-        PortNotFound: there is none.
+        PortNotFound: there is none that the caller sees.
     """
-    row = find(session, Port, port_id, PortNotFound)
-    _leave_groups(session, context, row.id)
-    session.execute(delete(Port).where(Port.id == row.id))
+    row = find_port(session, context, port_id)
+    leave_groups(session, context, row.id, groups_of(session, row.id))
+    delete_rows(session, Port, [row.id])
 
 
-def _groups_of(session: Session, port_id: str) -> Collection[str]:
-    return session.scalars(select(GroupPort.group_id).where(GroupPort.port_id == port_id)).all()
-
-
-def _leave_groups(session: Session, context: Context, port_id: str) -> None:
-    group_ids = _groups_of(session, port_id)
-    if not group_ids:
-        return
-    session.execute(delete(GroupPort).where(GroupPort.port_id == port_id))
-    left = update(FirewallGroup).where(FirewallGroup.id.in_(group_ids))
-    session.execute(left.values(revision_number=FirewallGroup.revision_number + 1, updated_at=context.now))
-    empty = ~exists().where(GroupPort.group_id == FirewallGroup.id)
-    session.execute(left.where(empty).values(realised_once=False), execution_options={"synchronize_session": False})
-    groups_changed(session, context, group_ids)
+def _view(session: Session, row: Port) -> PortView:
+    return PortView(row=row, tags=tags_of(session, [row.id]).get(row.id, ()))
 
 
 def _check_binding(row: Port) -> None:

@@ -4,16 +4,18 @@ Any change of a rule makes the policies it stands in unaudited. A change of what
 disabled before and after, reaches the hosts.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from ipaddress import ip_network
+from typing import Any
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import ColumnElement, Select, delete, select, update
+from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
 from portward.service.changes import decisions_changed
 from portward.service.context import Context
+from portward.service.default_group import protect, protect_places, protect_values
 from portward.service.errors import (
     FirewallIpAddressConflict,
     FirewallRuleInUse,
@@ -21,7 +23,22 @@ from portward.service.errors import (
     FirewallRuleNotFound,
     FirewallRuleWithPortWithoutProtocolInvalid,
 )
-from portward.service.rows import Where, add, assign, find, touch
+from portward.service.quota import check_quota
+from portward.service.rows import (
+    ALL,
+    Page,
+    add,
+    assign,
+    delete_rows,
+    find,
+    listed,
+    may_see,
+    project_of,
+    select_in,
+    touch,
+)
+from portward.service.sharing import check_rule_unsharing
+from portward.service.tags import tags_of
 from portward.store.tables import FirewallPolicy, FirewallRule, PolicyRule
 
 _PROTOCOLS_WITH_PORTS = frozenset({"tcp", "udp", "sctp", "dccp"})
@@ -62,10 +79,11 @@ class RuleValues(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class RuleView(msgspec.Struct, frozen=True, kw_only=True):
-    """A rule, and the policies in which it stands."""
+    """A rule, and those policies in which it stands that the caller sees, by id."""
 
     row: FirewallRule
     policy_ids: tuple[str, ...]
+    tags: tuple[str, ...] = ()
 
 
 def create_rule(session: Session, context: Context, values: RuleValues) -> RuleView:
@@ -73,65 +91,75 @@ def create_rule(session: Session, context: Context, values: RuleValues) -> RuleV
 
     Raises:
         BadRequest: the values contradict each other.
+        OverQuota: the project has as many as it may have.
     """
+    check_quota(session, context, FirewallRule, project_of(context, values))
     row = add(session, context, FirewallRule, values)
     _check(row)
     return RuleView(row=row, policy_ids=())
 
 
-def get_rule(session: Session, _context: Context, rule_id: str) -> RuleView:
+def find_rule(session: Session, context: Context, rule_id: str) -> FirewallRule:
+    """The rule as it is stored.
+
+    Raises:
+        FirewallRuleNotFound: there is none that the caller sees.
+    """
+    return find(session, context, FirewallRule, rule_id, FirewallRuleNotFound)
+
+
+def get_rule(session: Session, context: Context, rule_id: str) -> RuleView:
     """The rule.
 
     Raises:
-        FirewallRuleNotFound: there is none.
+        FirewallRuleNotFound: there is none that the caller sees.
     """
-    return _view(session, find(session, FirewallRule, rule_id, FirewallRuleNotFound))
+    return _views(session, context, [find_rule(session, context, rule_id)])[0]
 
 
-def list_rules(session: Session, _context: Context, where: Where = ()) -> list[RuleView]:
-    """The rules that meet ``where``, by id; two statements."""
-    rows = session.scalars(select(FirewallRule).where(*where).order_by(FirewallRule.id)).all()
-    policies = _policy_ids(session, select(FirewallRule.id).where(*where))
-    return [RuleView(row=row, policy_ids=tuple(policies.get(row.id, ()))) for row in rows]
+def list_rules(session: Session, context: Context, page: Page = ALL) -> list[RuleView]:
+    """The rules on the page; three statements."""
+    return _views(session, context, listed(session, context, FirewallRule, page))
 
 
 def update_rule(session: Session, context: Context, rule_id: str, values: RuleValues) -> RuleView:
     """Change the rule, wherever it stands.
 
     Raises:
-        FirewallRuleNotFound: there is none.
+        FirewallRuleNotFound: there is none that the caller sees.
         BadRequest: the values, with those that stay, contradict each other.
+        FirewallRuleInUse: it would no longer be shared, and others use it.
+        FirewallDefaultObjectUpdateRestricted: a default rule, or one in a default policy, and the caller is no admin.
     """
-    row = find(session, FirewallRule, rule_id, FirewallRuleNotFound)
+    row = find_rule(session, context, rule_id)
+    protect_values(row, context, values)
+    places = _places(session, [row.id])
     was_enabled = row.enabled
     changed = assign(row, values)
-    view = _view(session, row)
-    if not changed:
-        return view
-    _check(row)
-    touch(row, context)
-    if view.policy_ids:
-        session.execute(
-            update(FirewallPolicy)
-            .where(FirewallPolicy.id.in_(view.policy_ids), FirewallPolicy.audited)
-            .values(audited=False, revision_number=FirewallPolicy.revision_number + 1, updated_at=context.now)
-        )
-        if changed & _DECIDING and (was_enabled or row.enabled):
-            decisions_changed(session, context, view.policy_ids)
-    return view
+    if changed:
+        protect_places(context, places)
+        _check(row)
+        if "shared" in changed and not row.shared:
+            check_rule_unsharing(row, places)
+        touch(row, context)
+        session.flush()
+        _note_change(session, context, [place.policy_id for place in places], changed, was_enabled or row.enabled)
+    return _views(session, context, [row], places)[0]
 
 
-def delete_rule(session: Session, _context: Context, rule_id: str) -> None:
+def delete_rule(session: Session, context: Context, rule_id: str) -> None:
     """Delete the rule.
 
     Raises:
-        FirewallRuleNotFound: there is none.
+        FirewallRuleNotFound: there is none that the caller sees.
         FirewallRuleInUse: it stands in a policy.
+        FirewallDefaultObjectUpdateRestricted: a default rule, and the caller is no admin.
     """
-    row = find(session, FirewallRule, rule_id, FirewallRuleNotFound)
+    row = find_rule(session, context, rule_id)
+    protect(row, context)
     if session.scalar(select(PolicyRule.policy_id).where(PolicyRule.rule_id == row.id).limit(1)):
         raise FirewallRuleInUse(rule_id)
-    session.execute(delete(FirewallRule).where(FirewallRule.id == row.id))
+    delete_rows(session, FirewallRule, [row.id])
 
 
 def in_policies(policy_ids: Iterable[str]) -> ColumnElement[bool]:
@@ -139,18 +167,47 @@ def in_policies(policy_ids: Iterable[str]) -> ColumnElement[bool]:
     return FirewallRule.id.in_(select(PolicyRule.rule_id).where(PolicyRule.policy_id.in_(policy_ids)))
 
 
-def _view(session: Session, row: FirewallRule) -> RuleView:
-    policies = _policy_ids(session, select(FirewallRule.id).where(FirewallRule.id == row.id))
-    return RuleView(row=row, policy_ids=tuple(policies.get(row.id, ())))
+def _note_change(
+    session: Session, context: Context, policy_ids: Sequence[str], changed: set[str], takes_part: bool
+) -> None:
+    """Tell the policies in which the rule stands: somebody has to look at them again, and hosts perhaps too."""
+    if not policy_ids:
+        return
+    session.execute(
+        update(FirewallPolicy)
+        .where(FirewallPolicy.id.in_(policy_ids), FirewallPolicy.audited)
+        .values(audited=False, revision_number=FirewallPolicy.revision_number + 1, updated_at=context.now)
+    )
+    if changed & _DECIDING and takes_part:
+        decisions_changed(session, context, policy_ids)
 
 
-def _policy_ids(session: Session, rule_ids: Select[str]) -> dict[str, list[str]]:
-    """For each of the rules the policies in which it stands, by id."""
+def _views(
+    session: Session, context: Context, rows: Sequence[FirewallRule], places: Sequence[Any] | None = None
+) -> list[RuleView]:
+    ids = [row.id for row in rows]
+    tags = tags_of(session, ids)
     policies: dict[str, list[str]] = {}
-    query = select(PolicyRule.rule_id, PolicyRule.policy_id).where(PolicyRule.rule_id.in_(rule_ids))
-    for rule_id, policy_id in session.execute(query.order_by(PolicyRule.policy_id)):
-        policies.setdefault(rule_id, []).append(policy_id)
-    return policies
+    for place in _places(session, ids) if places is None else places:
+        if may_see(context, place.project_id, shared=place.shared):
+            policies.setdefault(place.rule_id, []).append(place.policy_id)
+    return [RuleView(row=row, policy_ids=tuple(policies.get(row.id, ())), tags=tags.get(row.id, ())) for row in rows]
+
+
+def _places(session: Session, rule_ids: Sequence[str]) -> list[Any]:
+    """Where the rules stand: ``rule_id``, and of each policy its id, project, and whether it is shared or a default."""
+    query = (
+        select(
+            PolicyRule.rule_id,
+            PolicyRule.policy_id,
+            FirewallPolicy.project_id,
+            FirewallPolicy.shared,
+            FirewallPolicy.default_of,
+        )
+        .join(FirewallPolicy, FirewallPolicy.id == PolicyRule.policy_id)
+        .order_by(PolicyRule.policy_id)
+    )
+    return select_in(session, query, PolicyRule.rule_id, rule_ids)
 
 
 def _check(row: FirewallRule) -> None:

@@ -11,10 +11,11 @@ from enum import StrEnum
 from typing import Any
 
 import msgspec
-from sqlalchemy import Row, Select, and_, case, func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, case, or_, select, update
 from sqlalchemy.orm import Session
 
 from portward.model import PortwardError
+from portward.service.rows import select_in
 from portward.store import tables
 
 #: How long the hosts have to realise a change before its group is in ERROR.
@@ -47,7 +48,7 @@ class PortRealisation(msgspec.Struct, frozen=True, kw_only=True):
     """What became of one port of a group. ``generation`` is what its host last reported, ``None``: nothing yet."""
 
     port_id: str
-    host: str  # "": bound nowhere
+    host: str | None  # "": bound nowhere; ``None``: not for this reader
     generation: int | None
     realised: bool
     error: str | None
@@ -60,9 +61,28 @@ class Realisation(msgspec.Struct, frozen=True, kw_only=True):
     ports: tuple[PortRealisation, ...]
 
 
+def status_of(now: datetime) -> ColumnElement[str]:
+    """The status of a group at ``now``, to select, order or compare by in a query of groups."""
+    late = _group.changed_at < now - DEADLINE
+    return case(
+        (~_covers(), Status.INACTIVE.value),
+        (or_(_covers(_failed), and_(late, _covers(_waits))), Status.ERROR.value),
+        (and_(_covers(_waits), _group.realised_once), Status.PENDING_UPDATE.value),
+        (_covers(_waits), Status.PENDING_CREATE.value),
+        (_group.admin_state_up, Status.ACTIVE.value),
+        else_=Status.DOWN.value,
+    )
+
+
+def with_status(statuses: Collection[str], now: datetime) -> ColumnElement[bool]:
+    """Condition on groups: to have one of these statuses at ``now``."""
+    return status_of(now).in_(statuses)
+
+
 def group_statuses(session: Session, group_ids: Collection[str], now: datetime) -> dict[str, Status]:
-    """The status of each of these groups, in one statement. Unknown ids are left out."""
-    return {row.id: _status(row, now) for row in session.execute(_progress().where(_group.id.in_(group_ids)))}
+    """The status of each of these groups, in one statement for each 10,000. Unknown ids are left out."""
+    query = select(_group.id, status_of(now).label("status"))
+    return {row.id: Status(row.status) for row in select_in(session, query, _group.id, group_ids)}
 
 
 def realisation(session: Session, group_id: str, now: datetime) -> Realisation:
@@ -82,9 +102,11 @@ def realisation(session: Session, group_id: str, now: datetime) -> Realisation:
                 _host.realised_generation,
                 case((_failed, _error.reason)).label("error"),
                 _waits.label("waits"),
-            ).select_from(_group)
+            )
+            .select_from(_group)
+            .join(_member, _member.group_id == _group.id)
         )
-        .where(_group.id == group_id, _port.id.is_not(None))
+        .where(_group.id == group_id)
         .order_by(_member.position)
     )
     return Realisation(
@@ -108,44 +130,29 @@ def note_realised(session: Session, host: str) -> None:
     A group that changes at the same time is left alone: its generation is no longer the one that was judged.
     """
     here = select(_member.group_id).join(_port, _port.id == _member.port_id).where(_port.host == host)
-    candidates = _progress().where(_group.realised_once.is_(False), _group.id.in_(here))
+    candidates = select(_group.id, _group.generation).where(
+        _group.realised_once.is_(False), _group.id.in_(here), ~_covers(or_(_failed, _waits))
+    )
     for row in session.execute(candidates).all():
-        if not row.failed and not row.waiting:
-            session.execute(
-                update(_group)
-                .where(_group.id == row.id, _group.generation == row.generation)
-                .values(realised_once=True)
-                .execution_options(synchronize_session=False)
-            )
+        session.execute(
+            update(_group)
+            .where(_group.id == row.id, _group.generation == row.generation)
+            .values(realised_once=True)
+            .execution_options(synchronize_session=False)
+        )
 
 
 def _joined(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """Ports of groups to their hosts, if these are known, and what those said of them."""
     return (
-        query.outerjoin(_member, _member.group_id == _group.id)
-        .outerjoin(_port, _port.id == _member.port_id)
+        query.join(_port, _port.id == _member.port_id)
         .outerjoin(_host, _host.name == _port.host)
         .outerjoin(_error, and_(_error.host == _port.host, _error.port_id == _port.id))
     )
 
 
-def _progress() -> Select[*tuple[Any, ...]]:
-    """One row a group: how many ports it covers, and how many of them failed or wait."""
-    facts = (_group.id, _group.generation, _group.changed_at, _group.admin_state_up, _group.realised_once)
-    return _joined(
-        select(
-            *facts,
-            func.count(_port.id).label("covered"),
-            func.coalesce(func.sum(case((_failed, 1), else_=0)), 0).label("failed"),
-            func.coalesce(func.sum(case((_waits, 1), else_=0)), 0).label("waiting"),
-        ).select_from(_group)
-    ).group_by(*facts)
-
-
-def _status(row: Row[*tuple[Any, ...]], now: datetime) -> Status:
-    if not row.covered:
-        return Status.INACTIVE
-    if row.failed or (row.waiting and now - row.changed_at > DEADLINE):
-        return Status.ERROR
-    if row.waiting:
-        return Status.PENDING_UPDATE if row.realised_once else Status.PENDING_CREATE
-    return Status.ACTIVE if row.admin_state_up else Status.DOWN
+def _covers(*conditions: ColumnElement[bool]) -> ColumnElement[bool]:
+    """Whether the group of the query around it covers a port of which these hold."""
+    ports = select(_member.port_id).select_from(_member)
+    found = (_joined(ports) if conditions else ports).where(_member.group_id == _group.id, *conditions)
+    return found.correlate(_group).exists()
