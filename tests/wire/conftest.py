@@ -1,7 +1,8 @@
 """A whole server on loopback, for tests that know it over HTTP alone."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from datetime import datetime
 from pathlib import Path
 from threading import Event, Thread
 from typing import Any
@@ -14,7 +15,7 @@ from sqlalchemy.orm import Session
 
 from portward.api.server import serve_until
 from portward.config import API, AgentAPI, Database, DefaultFirewallGroup, Settings
-from portward.store import Store
+from portward.store import Store, now
 from portward.store.tables import Base, State
 
 DEADLINE = 20.0
@@ -24,9 +25,9 @@ UNKNOWN = "00000000-0000-4000-8000-000000000000"
 class Api:
     """A client of the API that keeps its tests short."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, url: str, user: tuple[str, str] | None = None) -> None:
         self.url = url
-        self.http = httpx2.Client(base_url=url, timeout=DEADLINE, trust_env=False)
+        self.http = httpx2.Client(base_url=url, auth=user, timeout=DEADLINE, trust_env=False)
 
     def request(self, method: str, path: str, **arguments: Any) -> httpx2.Response:
         return self.http.request(method, path, **arguments)
@@ -89,18 +90,25 @@ def path(kind: str) -> str:
 @contextmanager
 def running(settings: Settings) -> Iterator[str]:
     """A server with ``settings``; yields the API's URL."""
+    with serving(settings) as (url, _):
+        yield url
+
+
+@contextmanager
+def serving(settings: Settings, clock: Callable[[], datetime] = now) -> Iterator[tuple[str, str]]:
+    """A server with ``settings`` at the time of ``clock``; yields the URLs of the API and of the agents' listener."""
     ready, addresses, stops = Event(), [], []
     failures: list[BaseException] = []
 
-    def on_ready(api: tuple[str, int], _agents: tuple[str, int]) -> None:
-        addresses.append(api)
+    def on_ready(*listeners: tuple[str, int]) -> None:
+        addresses.extend(f"http://{host}:{port}" for host, port in listeners)
         ready.set()
 
     async def main() -> None:
         stop = anyio.Event()
         loop = anyio.lowlevel.current_token()
         stops.append(lambda: anyio.from_thread.run_sync(stop.set, token=loop))
-        await serve_until(stop, settings, on_ready=on_ready)
+        await serve_until(stop, settings, on_ready=on_ready, clock=clock)
 
     def run() -> None:
         try:
@@ -117,7 +125,7 @@ def running(settings: Settings) -> Iterator[str]:
         thread.join()
         raise failures[0]
     try:
-        yield f"http://{addresses[0][0]}:{addresses[0][1]}"
+        yield addresses[0], addresses[1]
     finally:
         stops[0]()
         thread.join(DEADLINE)
@@ -148,13 +156,14 @@ def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, Stor
 def api(server: tuple[str, Store]) -> Iterator[Api]:
     """A client of a server that holds nothing yet."""
     url, store = server
-    store.writing(_forget_everything)
+    store.writing(forget_everything)
     client = Api(url)
     yield client
     client.http.close()
 
 
-def _forget_everything(session: Session) -> None:
+def forget_everything(session: Session) -> None:
+    """Leave nothing in the database but its generation."""
     for table in reversed(Base.metadata.sorted_tables):
         if table is not State.__table__:
             session.execute(delete(table))

@@ -1,9 +1,11 @@
 """From the bytes of a request to JSON that can be judged: bounded, well-formed, and storable in any database.
 
 Refused before anybody looks at the meaning: too many bytes, what is no JSON in UTF-8, strings with NUL, integers
-beyond 64 bits, and more than 32 levels of nesting. So are, everywhere, keys that nobody knows.
+beyond 64 bits, more than 32 levels of nesting, and keys given twice, of which one reader would take the first and
+another the last. So are, everywhere, keys that nobody knows.
 """
 
+import json
 from collections.abc import Container, Mapping
 from typing import Any
 
@@ -48,6 +50,7 @@ def parse_json(data: bytes) -> Any:
     except (msgspec.MsgspecError, UnicodeDecodeError, RecursionError) as error:
         raise MalformedRequestBody("Cannot understand JSON") from error
     _check(value, _MAX_DEPTH)
+    json.loads(data, object_pairs_hook=_refuse_doubles)  # msgspec keeps the last of them and says nothing
     return value
 
 
@@ -60,6 +63,14 @@ def refuse_unknown(given: Mapping[str, Any], known: Container[str]) -> None:
     unknown = [name[:255] for name in given if name not in known]
     if unknown:
         raise HTTPBadRequest(f"Unrecognized attribute(s) '{', '.join(unknown)}'")
+
+
+def _refuse_doubles(pairs: list[tuple[str, Any]]) -> None:
+    names = set()
+    for name, _ in pairs:
+        if name in names:
+            raise MalformedRequestBody(f"Key '{name[:255]}' is given twice")
+        names.add(name)
 
 
 def _check(value: Any, depth: int) -> None:
