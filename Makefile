@@ -31,6 +31,9 @@ lint: setup  ## style, types, and who may import whom
 unit wire properties packets: setup-test  ## one kind of test
 	$(PYTEST) tests/$@
 
+bench: setup-test  ## what must be fast, measured beside its peers; writes benchmarks/latest.json
+	@PYTHONPATH=tests $(PYTHON) -m benchmarks
+
 lock:  ## renew requirements.txt from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 		--extra dev --extra client --quiet pyproject.toml --output-file requirements.txt

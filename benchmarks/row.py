@@ -1,0 +1,87 @@
+"""A row of the result: one figure of Portward, with those of its peers beside it.
+
+Written as JSON for programs and as a table for people. What it refuses: to compare figures of different units.
+"""
+
+import os
+import platform
+import statistics
+import sys
+from collections.abc import Sequence
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import msgspec
+from rich.console import Console
+from rich.table import Table
+
+
+class Figures(msgspec.Struct, frozen=True, kw_only=True):
+    """What ``n`` measurements gave. ``source`` says where, if not in this run."""
+
+    median: float
+    min: float
+    max: float
+    n: int
+    source: str | msgspec.UnsetType = msgspec.UNSET
+
+
+class Row(msgspec.Struct, frozen=True, kw_only=True):
+    """One measured thing; ``peers`` in the order that counts, the first being the one ``ratio`` refers to."""
+
+    key: str
+    unit: str
+    params: dict[str, Any]
+    portward: Figures
+    peers: dict[str, Figures] = {}
+
+    @property
+    def ratio(self) -> float | None:
+        """Portward's median divided by the first peer's."""
+        first = next(iter(self.peers.values()), None)
+        return None if first is None else round(self.portward.median / first.median, 4)
+
+
+def figures(values: Sequence[float]) -> Figures:
+    """The figures of ``values``, rounded to 4 digits after the point."""
+    return Figures(
+        median=round(statistics.median(values), 4), min=round(min(values), 4), max=round(max(values), 4), n=len(values)
+    )
+
+
+def recorded(low: float, high: float | None = None, *, source: str) -> Figures:
+    """Figures that a peer showed elsewhere, as one value or a range; ``n`` 0, since nothing was measured here."""
+    top = low if high is None else high
+    return Figures(median=round((low + top) / 2, 4), min=low, max=top, n=0, source=source)
+
+
+def write_json(rows: Sequence[Row], path: Path) -> None:
+    """Store ``rows``, and on what they were measured, in ``path``."""
+    content = {
+        "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "python": sys.version.split()[0]},
+        "versions": {name: version(name) for name in ("portward", "sqlalchemy", "starlette", "uvicorn", "psycopg")},
+        "rows": [msgspec.to_builtins(row) | {"ratio": row.ratio} for row in rows],
+    }
+    path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+
+
+def print_table(rows: Sequence[Row], console: Console) -> None:
+    """Show ``rows`` to people."""
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for column in ("what", "with", "unit", "peer"):
+        table.add_column(column, no_wrap=column != "peer", overflow="fold")
+    for column in ("median", "min", "max", "n", "ratio"):
+        table.add_column(column, justify="right")
+    for row in rows:
+        peers = "; ".join(f"{name} {_range(peer)}" for name, peer in row.peers.items())
+        own = row.portward
+        params = " ".join(f"{name}={value}" for name, value in row.params.items())
+        numbers = (f"{own.median:.2f}", f"{own.min:.2f}", f"{own.max:.2f}", str(own.n))
+        table.add_row(row.key, params, row.unit, peers, *numbers, "" if row.ratio is None else f"{row.ratio:.3f}")
+    console.print(table, highlight=False)
+
+
+def _range(peer: Figures) -> str:
+    shown = f"{peer.min:g}" if peer.min == peer.max else f"{peer.min:g} to {peer.max:g}"
+    return shown if peer.source is msgspec.UNSET else f"{shown} ({peer.source})"
