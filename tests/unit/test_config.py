@@ -98,3 +98,28 @@ def test_a_mask_of_the_environment_that_is_none_is_refused(monkeypatch: pytest.M
     monkeypatch.setenv("PORTWARD_NFTABLES__CT_MARK_MASK", text)
     with pytest.raises(ConfigurationError, match=r"\[nftables\] ct_mark_mask"):
         load()
+
+
+@pytest.mark.parametrize(
+    ("text", "key"),
+    [
+        ('ingress_source_ipv4_address = "10.0.0.300"', "ingress_source_ipv4_address"),
+        ('ingress_source_ipv4_address = "2001:db8::1"', "ingress_source_ipv4_address"),
+        ('egress_destination_ipv6_address = "10.0.0.0/8"', "egress_destination_ipv6_address"),
+        ('egress_destination_ipv6_address = "fe80::1%eth0"', "egress_destination_ipv6_address"),
+        ('ingress_source_port = "90:80"\nprotocol = "tcp"', "ingress_source_port"),
+        ('ingress_source_port = "0"\nprotocol = "tcp"', "ingress_source_port"),
+        ('egress_destination_port = "65536"\nprotocol = "tcp"', "egress_destination_port"),
+        ('egress_destination_port = "443"', "protocol"),
+        ('egress_destination_port = "443"\nprotocol = "icmp"', "protocol"),
+    ],
+)
+def test_a_default_rule_that_could_not_be_made_is_refused_at_the_start(tmp_path: Path, text: str, key: str) -> None:
+    with pytest.raises(ConfigurationError, match=rf"\[default_firewall_group\] {key}: "):
+        load(file(tmp_path, f"[default_firewall_group]\n{text}"))
+
+
+def test_default_rules_take_addresses_and_ports_as_the_api_does(tmp_path: Path) -> None:
+    text = 'ingress_source_ipv4_address = "10.0.0.1/8"\negress_destination_port = "0:1024"\nprotocol = "udp"'
+    section = load(file(tmp_path, f"[default_firewall_group]\n{text}")).default_firewall_group
+    assert (section.ingress_source_ipv4_address, section.egress_destination_port) == ("10.0.0.1/8", "0:1024")

@@ -5,7 +5,9 @@ from ipaddress import ip_address
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, field_validator, model_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationInfo, field_validator, model_validator
+
+from portward.config.matches import check_address, check_port_range
 
 _UNIX = "unix:"
 _LONGEST_SOCKET_PATH = 107  # bytes; the kernel's
@@ -89,7 +91,7 @@ class AgentAPI(Listener):
 class Database(_Section):
     """``[database]``: where all state is. Several replicas of the API need PostgreSQL or MariaDB.
 
-    SQLite: ``sqlite:////PATH/portward.db``. PostgreSQL: ``postgresql://USER:PASSWORD@HOST/DATABASE``. MariaDB and MySQL:
+    SQLite: ``sqlite:////PATH/portward.db``. PostgreSQL: ``postgresql://USER:PASSWORD@HOST/DATABASE``. MariaDB, MySQL:
     ``mariadb://USER:PASSWORD@HOST/DATABASE``. The database itself must be there; Portward makes its tables.
     """
 
@@ -160,7 +162,22 @@ class DefaultFirewallGroup(_Section):
     egress_destination_ipv4_address: str | None = None
     egress_destination_ipv6_address: str | None = None
     egress_destination_port: str | None = None
-    protocol: Literal["tcp", "udp", "icmp", "sctp", "dccp"] | None = None  # of all four
+    protocol: Annotated[Literal["tcp", "udp", "icmp", "sctp", "dccp"] | None, Field(validate_default=True)] = None
+
+    @field_validator("*")
+    @classmethod
+    def _matchable(cls, value: Any, info: ValidationInfo) -> Any:
+        """What would make each project's first request fail is refused at the start."""
+        name = info.field_name or ""
+        if value is not None and name.endswith("_address"):
+            check_address(value, 6 if "ipv6" in name else 4)
+        if value is not None and name.endswith("_port"):
+            check_port_range(value)
+        if name == "protocol" and value in (None, "icmp"):
+            ports = [key for key, other in info.data.items() if key.endswith("_port") and other is not None]
+            if ports:
+                raise ValueError(f"{ports[0]} needs tcp, udp, sctp or dccp")
+        return value
 
 
 _Quota = Annotated[int, Field(ge=-1)]

@@ -104,7 +104,8 @@ def test_a_rule_that_stays_disabled_concerns_nobody(firewall: Firewall) -> None:
 
 @pytest.mark.parametrize("values", [{"name": "x"}, {"description": "x"}, {"shared": True}])
 def test_names_descriptions_and_sharing_concern_nobody(firewall: Firewall, values: dict[str, Any]) -> None:
-    firewall.reaches_nobody(*rule_change(firewall.rules[0], **values))
+    for rule_id in firewall.rules:
+        firewall.reaches_nobody(*rule_change(rule_id, **values))
     firewall.reaches_nobody(*policy_change(firewall.used, **values))
     firewall.reaches_nobody(*group_change(firewall.covering, **values))
     firewall.reaches_nobody(*port_change(firewall.ports[0], **{k: v for k, v in values.items() if k != "shared"}))

@@ -7,10 +7,12 @@ from sqlalchemy.orm import Session
 
 from portward.model import TCP, UDP, Direction, Packet
 from portward.semantics import Answer, Field, Verdict
+from portward.service.context import Context
 from portward.service.errors import InvalidInput, PortNotFound
 from portward.service.explain import Explanation, PassedRule, explain
 from portward.store import tables
 from unit.service.database import (
+    NOW,
     add_group,
     add_policy,
     add_port,
@@ -27,6 +29,7 @@ SSH = Packet(
     source_port=40000,
     destination_port=22,
 )
+ADMIN = Context(project_id="p", is_admin=True, roles=frozenset({"admin"}), request_id="req-1", now=NOW)
 PORT, RULE, POLICY, GROUP = 1, 10, 20, 30
 
 
@@ -37,7 +40,7 @@ def protected(*rules: str, session: Session, **group: object) -> Explanation:
     port = add_port(session, PORT)
     values = {"ingress_firewall_policy_id": policy, "name": "front", **group}
     add_group(session, GROUP, ports=(port,), **values)
-    return explain(session, port, Direction.INGRESS, SSH)
+    return explain(session, ADMIN, port, Direction.INGRESS, SSH)
 
 
 def test_the_one_who_decides_is_named() -> None:
@@ -94,7 +97,7 @@ def test_a_packet_without_ports_has_none() -> None:
     add_policy(session, POLICY, rules=(add_rule(session, RULE, protocol="tcp", destination_port="22"),))
     add_group(session, GROUP, ports=(add_port(session, PORT),), ingress_firewall_policy_id=uuid(POLICY))
     fragment = Packet(source=SSH.source, destination=SSH.destination, protocol=TCP, is_later_fragment=True)
-    assert explain(session, uuid(PORT), Direction.INGRESS, fragment).passed_over[0].packet_has == "none"
+    assert explain(session, ADMIN, uuid(PORT), Direction.INGRESS, fragment).passed_over[0].packet_has == "none"
 
 
 def test_a_reject_says_what_the_sender_gets() -> None:
@@ -130,7 +133,7 @@ def test_a_group_that_is_down_denies_whatever_its_rules_say() -> None:
 
 def test_a_port_of_no_group_is_not_filtered() -> None:
     session = empty_database()
-    found = explain(session, add_port(session, PORT), Direction.EGRESS, SSH)
+    found = explain(session, ADMIN, add_port(session, PORT), Direction.EGRESS, SSH)
     assert (found.verdict, found.group_id) == (Verdict.ALLOW, None)
     assert "no group covers" in found.reason
 
@@ -141,25 +144,37 @@ def test_only_the_policy_of_the_direction_is_asked() -> None:
     egress = add_policy(session, POLICY + 1, rules=(add_rule(session, RULE + 1),))
     port = add_port(session, PORT)
     add_group(session, GROUP, ports=(port,), ingress_firewall_policy_id=ingress, egress_firewall_policy_id=egress)
-    assert explain(session, port, Direction.INGRESS, SSH).rule_id == uuid(RULE)
-    assert explain(session, port, Direction.EGRESS, SSH).rule_id == uuid(RULE + 1)
+    assert explain(session, ADMIN, port, Direction.INGRESS, SSH).rule_id == uuid(RULE)
+    assert explain(session, ADMIN, port, Direction.EGRESS, SSH).rule_id == uuid(RULE + 1)
 
 
 def test_base_traffic_and_spoofing_of_a_vm_port_are_said_so() -> None:
     session = empty_database()
     port = add_port(session, PORT, device_owner="compute:nova", fixed_ips=[{"ip_address": "10.0.0.9"}])
     add_group(session, GROUP, ports=(port,))
-    assert "allowed_address_pairs" in explain(session, port, Direction.EGRESS, SSH).reason
+    assert "allowed_address_pairs" in explain(session, ADMIN, port, Direction.EGRESS, SSH).reason
     offer = Packet(source=SSH.source, destination=SSH.destination, protocol=UDP, source_port=67, destination_port=68)
-    assert explain(session, port, Direction.INGRESS, offer).reason == "base traffic of a VM port."
+    assert explain(session, ADMIN, port, Direction.INGRESS, offer).reason == "base traffic of a VM port."
 
 
 def test_an_unknown_port_and_a_port_that_no_group_may_hold_are_two_errors() -> None:
     session = empty_database()
     with pytest.raises(PortNotFound):
-        explain(session, uuid(404), Direction.INGRESS, SSH)
+        explain(session, ADMIN, uuid(404), Direction.INGRESS, SSH)
     with pytest.raises(InvalidInput, match="neither"):
-        explain(session, add_port(session, PORT, device_owner="network:dhcp"), Direction.INGRESS, SSH)
+        explain(session, ADMIN, add_port(session, PORT, device_owner="network:dhcp"), Direction.INGRESS, SSH)
+
+
+def test_a_member_is_told_of_ports_of_the_own_project_alone() -> None:
+    session = empty_database()
+    port = add_port(session, PORT)
+    own, foreign = (
+        Context(project_id=project, is_admin=False, roles=frozenset({"member"}), request_id="req-1", now=NOW)
+        for project in ("p", "q")
+    )
+    assert explain(session, own, port, Direction.INGRESS, SSH).verdict is Verdict.ALLOW
+    with pytest.raises(PortNotFound):
+        explain(session, foreign, port, Direction.INGRESS, SSH)
 
 
 def test_the_number_of_statements_does_not_grow_with_rules_and_ports() -> None:
@@ -170,7 +185,7 @@ def test_the_number_of_statements_does_not_grow_with_rules_and_ports() -> None:
         add_group(session, GROUP, ports=covered, ingress_firewall_policy_id=policy)
         session.expire_all()
         with counted_statements(session) as sent:
-            explain(session, covered[0], Direction.INGRESS, SSH)
+            explain(session, ADMIN, covered[0], Direction.INGRESS, SSH)
         return len(sent)
 
     assert statements(1, 1) == statements(50, 20) <= 6

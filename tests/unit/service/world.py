@@ -10,6 +10,7 @@ import msgspec
 from sqlalchemy import event
 from sqlalchemy.orm import Session
 
+from portward.config import DefaultFirewallGroup, Quotas
 from portward.service import groups, policies, ports, rules
 from portward.service.context import Context
 from portward.store import Store, upgrade
@@ -30,16 +31,39 @@ class Seen(msgspec.Struct, frozen=True):
 class World:
     """Calls of the service, and what they leave for hosts to see."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(
+        self,
+        directory: Path,
+        *,
+        default_group: DefaultFirewallGroup = DefaultFirewallGroup(enabled=False),  # noqa: B008 - frozen
+        quotas: Quotas = Quotas(firewall_group=-1, firewall_policy=-1, firewall_rule=-1),  # noqa: B008
+    ) -> None:
         url = f"sqlite:///{directory}/portward.db"
         upgrade(url)
         self.store = Store(url)
         self.now = START
+        self.default_group = default_group
+        self.quotas = quotas
 
     def call(self, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
-        """What ``function`` returns, in a writing transaction, a second after the last one."""
+        """What ``function`` returns to an admin of project p, in a writing transaction, a second after the last."""
+        return self._call("p", "admin", function, *arguments, **named)
+
+    def member(self, project_id: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
+        """As ``call``, for a member of that project."""
+        return self._call(project_id, "member", function, *arguments, **named)
+
+    def _call(self, project_id: str, role: str, function: Callable[..., Any], *arguments: Any, **named: Any) -> Any:
         self.now += timedelta(seconds=1)
-        context = Context(project_id="p", is_admin=True, roles=frozenset({"admin"}), request_id="req-1", now=self.now)
+        context = Context(
+            project_id=project_id,
+            is_admin=role == "admin",
+            roles=frozenset({role}),
+            request_id="req-1",
+            now=self.now,
+            default_group=self.default_group,
+            quotas=self.quotas,
+        )
 
         def transaction(session: Session) -> Any:
             result = function(session, context, *arguments, **named)
