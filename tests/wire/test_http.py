@@ -38,9 +38,14 @@ def test_version_documents_lead_back_to_where_the_client_found_them(api: Api, ho
 
 def test_extensions_are_listed_and_found_by_alias(api: Api) -> None:
     extensions = api.request("GET", "/v2.0/extensions").json()["extensions"]
-    assert {"fwaas_v2", "fwaas-realisation", "fwaas-explain", "filter-validation"} <= {
-        item["alias"] for item in extensions
-    }
+    assert {
+        "fwaas_v2",
+        "fwaas-realisation",
+        "fwaas-explain",
+        "fwaas-hosts",
+        "standard-attr-tag",
+        "revision-if-match",
+    } <= {item["alias"] for item in extensions}
     for extension in extensions:
         assert extension.keys() == {"name", "alias", "description", "updated", "links"}
         found = api.request("GET", f"/v2.0/extensions/{extension['alias']}")
@@ -57,6 +62,24 @@ def test_a_trailing_slash_is_tolerated(api: Api) -> None:
     rule = api.make("firewall_rule")
     assert api.request("GET", f"{RULES}/").json() == {"firewall_rules": [rule]}
     assert api.request("GET", f"{RULES}/{rule['id']}/").json() == {"firewall_rule": rule}
+
+
+def test_a_path_may_be_written_as_neutron_takes_it(api: Api) -> None:
+    rule = api.make("firewall_rule")
+    for path in (f"{RULES}.json", f"{RULES}.json/", "/v2.0/firewall_rules", "/v2.0/firewall_rules.json"):
+        assert api.request("GET", path).json() == {"firewall_rules": [rule]}
+    for path in (f"{RULES}/{rule['id']}.json", f"/v2.0/firewall_rules/{rule['id']}/"):
+        assert api.request("GET", path).json() == {"firewall_rule": rule}
+    policy = api.make("firewall_policy")
+    inserted = api.request(
+        "PUT", f"/v2.0/firewall_policies/{policy['id']}/insert_rule.json", json={"firewall_rule_id": rule["id"]}
+    )
+    assert inserted.json()["firewall_rules"] == [rule["id"]]
+    assert api.request("GET", "/v2.0/ports.json").json() == {"ports": []}
+    links = api.request("GET", "/v2.0/firewall_rules.json?limit=1").json()["firewall_rules_links"]
+    assert links[0]["href"].startswith(f"{api.url}/v2.0/firewall_rules.json?limit=1&marker=")
+    for path in ("/v2.0.json", "/v2.0/fwaas.json", "/v2.0/fwaas/ports", "/fwaas/firewall_rules", "/v2.0/rules"):
+        assert api.request("GET", path).status_code == 404
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The inventory of ports over HTTP, and the names that must never reach a host."""
 
 from typing import Any
+from uuid import uuid4
 
 import pytest
 
@@ -149,3 +150,31 @@ def test_null_takes_back_what_a_port_may_lack(api: Api) -> None:
 def test_an_unknown_port_is_not_found(api: Api) -> None:
     for answer in (api.get(PORT, "lan"), api.put(PORT, UNKNOWN, name="x"), api.delete(PORT, UNKNOWN)):
         assert error(answer) == (404, "PortNotFound")
+
+
+def test_ports_are_filtered_by_what_clients_ask_for(api: Api) -> None:
+    network, subnet = str(uuid4()), str(uuid4())
+    one = api.make(
+        "port",
+        name="one",
+        network_id=network,
+        mac_address="FA:16:3E:00:00:01",
+        device_id="vm-1",
+        device_owner="compute:nova",
+        fixed_ips=[{"ip_address": "10.0.0.5", "subnet_id": subnet}, {"ip_address": "2001:DB8::5"}],
+    )
+    other = api.make("port", name="other", fixed_ips=[{"ip_address": "10.0.0.50"}])
+
+    def found(**query: object) -> list[str]:
+        return sorted(port["name"] for port in api.index("port", **query))
+
+    assert found(fixed_ips="ip_address=10.0.0.5") == ["one"]
+    assert found(fixed_ips="ip_address=2001:db8:0::5") == ["one"]
+    assert found(fixed_ips=f"subnet_id={subnet.upper()}") == ["one"]
+    assert found(fixed_ips=["ip_address=10.0.0.5", "ip_address=10.0.0.50"]) == ["one", "other"]
+    assert found(fixed_ips="ip_address=10.0.0.6") == []
+    assert found(network_id=network, device_owner="compute:nova", device_id="vm-1") == ["one"]
+    assert found(mac_address="fa-16-3e-00-00-01") == ["one"]
+    assert found(id=[one["id"], other["id"]]) == ["one", "other"]
+    for nonsense in ("ip_address=%", "ip_address", "subnet_id=x", "subnet_id=", "mac_address=x", ""):
+        assert api.request("GET", "/v2.0/ports", params={"fixed_ips": nonsense}).status_code == 400

@@ -1,18 +1,22 @@
 """Requests that are not about a resource as a whole. Those on policies are not enveloped, as in Neutron."""
 
+from collections.abc import Callable
 from collections.abc import Set as AbstractSet
 from typing import Any
 
 import msgspec
 from sqlalchemy.orm import Session
 
+from portward.api.attributes import iso
 from portward.api.body import parse_json, refuse_unknown
+from portward.api.call import Call
+from portward.api.collection import shown
 from portward.api.errors import HTTPBadRequest
 from portward.api.packets import PACKET_FIELDS, parse_packet
-from portward.api.resources import POLICIES
+from portward.api.resources import GROUPS, POLICIES, PORTS
 from portward.model import Direction
-from portward.service import groups, policies
-from portward.service.context import Context
+from portward.service import groups, policies, ports
+from portward.service.agents import HostInfo, list_hosts
 from portward.service.errors import (
     FirewallRuleInfoMissing,
     FirewallRuleNotAssociatedWithPolicy,
@@ -21,29 +25,52 @@ from portward.service.errors import (
 )
 from portward.service.explain import explain as explained
 
+_Work = Callable[[Session], Any]
 
-def insert_rule(session: Session, context: Context, policy_id: str, body: bytes) -> dict[str, Any]:
+
+def insert_rule(call: Call) -> _Work:
     """Put a rule into a policy. Missing, null and "" mean the same for the rule to stand before or after."""
-    given = _object(body)
+    given = _object(call.body)
     rule_id = _rule_id(given, {"firewall_rule_id", "insert_before", "insert_after"})
-    before, after = (_neighbour(given, name, policy_id) for name in ("insert_before", "insert_after"))
-    return POLICIES.schema.show(policies.insert_rule(session, context, policy_id, rule_id, before=before, after=after))
+    before, after = (_neighbour(given, name, call.path["id"]) for name in ("insert_before", "insert_after"))
+
+    def work(session: Session) -> dict[str, Any]:
+        policy = call.find(session, POLICIES, ["insert_rule"])
+        view = policies.insert_rule(session, call.context, policy.id, rule_id, before=before, after=after)
+        return shown(POLICIES, call)(view)
+
+    return work
 
 
-def remove_rule(session: Session, context: Context, policy_id: str, body: bytes) -> dict[str, Any]:
+def remove_rule(call: Call) -> _Work:
     """Take a rule out of a policy."""
-    rule_id = _rule_id(_object(body), {"firewall_rule_id"})
-    return POLICIES.schema.show(policies.remove_rule(session, context, policy_id, rule_id))
+    rule_id = _rule_id(_object(call.body), {"firewall_rule_id"})
+
+    def work(session: Session) -> dict[str, Any]:
+        policy = call.find(session, POLICIES, ["remove_rule"])
+        return shown(POLICIES, call)(policies.remove_rule(session, call.context, policy.id, rule_id))
+
+    return work
 
 
-def realisation(session: Session, context: Context, group_id: str, _body: bytes) -> dict[str, Any]:
-    """What became of a group, port by port."""
-    return {"realisation": msgspec.to_builtins(groups.group_realisation(session, context, group_id))}
+def realisation(call: Call) -> _Work:
+    """What became of a group, port by port; on which hosts, for those who may know."""
+
+    def work(session: Session) -> dict[str, Any]:
+        rule = "get_firewall_group_realisation"
+        group = call.find(session, GROUPS, [rule])
+        found = msgspec.to_builtins(groups.group_realisation(session, call.context, group.id))
+        if not call.authority.allows(f"{rule}:host", group.project_id):
+            for port in found["ports"]:
+                del port["host"]
+        return {"realisation": found}
+
+    return work
 
 
-def explain(session: Session, context: Context, _id: str, body: bytes) -> dict[str, Any]:
+def explain(call: Call) -> _Work:
     """Which rule decides a packet at a port, and why none before it does."""
-    envelope = _object(body)
+    envelope = _object(call.body)
     given = _member(envelope, "explain", {"port_id", "direction", "packet"})
     refuse_unknown(envelope, {"explain"})
     port_id, direction = given.get("port_id"), given.get("direction")
@@ -52,7 +79,34 @@ def explain(session: Session, context: Context, _id: str, body: bytes) -> dict[s
     if direction not in ("ingress", "egress"):
         raise HTTPBadRequest("Invalid input for direction. Reason: give ingress or egress.")
     packet = parse_packet(_member(given, "packet", PACKET_FIELDS))
-    return {"explanation": msgspec.to_builtins(explained(session, context, port_id, Direction(direction), packet))}
+
+    def work(session: Session) -> dict[str, Any]:
+        port = ports.find_port(session, call.context, port_id)
+        if not call.authority.sees(PORTS.schema.singular, port):
+            raise PortNotFound(port_id)
+        call.authority.require(["explain"], port.project_id)
+        return {
+            "explanation": msgspec.to_builtins(explained(session, call.context, port.id, Direction(direction), packet))
+        }
+
+    return work
+
+
+def hosts(call: Call) -> _Work:
+    """The hosts, and what their agents last said."""
+    call.authority.require(["get_hosts"], call.context.project_id)
+    return lambda session: {"hosts": [_host(host) for host in list_hosts(session, call.context.now)]}
+
+
+def _host(host: HostInfo) -> dict[str, Any]:
+    return {
+        "name": host.name,
+        "silent": host.silent,
+        "revoked": host.revoked_at is not None,
+        "realised_generation": host.realised_generation,
+        "last_poll_at": None if host.last_poll_at is None else iso(host.last_poll_at),
+        "created_at": iso(host.created_at),
+    }
 
 
 def _member(given: dict[str, Any], name: str, known: AbstractSet[str]) -> dict[str, Any]:

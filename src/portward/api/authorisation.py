@@ -21,6 +21,7 @@ from portward.api.identity import Caller
 from portward.api.rbac import DEFAULTS
 from portward.config import ConfigurationError
 from portward.service.context import Context
+from portward.service.rows import AnyRow
 
 #: What a check may be made of: words, and comparisons of the caller with what its target has.
 _PART = re.compile(
@@ -88,6 +89,10 @@ class Authority:
         """Whether the caller may do what ``rule`` is about with what the caller's own project has."""
         return self.allows(rule, self._context.project_id)
 
+    def sees(self, singular: str, row: AnyRow) -> bool:
+        """Whether the caller may get ``row``, a ``singular``."""
+        return self.allows(f"get_{singular}", row.project_id, shared=getattr(row, "shared", False))
+
     def require(self, rules: Iterable[str], project_id: str, *, shared: bool = False) -> None:
         """Make sure that all of ``rules`` allow it.
 
@@ -130,7 +135,8 @@ def _overrides(policy_file: Path) -> dict[str, str]:
             raise ConfigurationError(f"{policy_file}: {name!r} is no rule; see docs/reference/policy.md")
         if not isinstance(check, str):
             raise ConfigurationError(f'{policy_file}: {name}: a check is a string, such as "role:member"')
-        for part in re.split(r"[\s()]+", check):
+        for word in check.split():
+            part = re.sub(r"^\(+|\)+$", "", word)
             if part and not _PART.fullmatch(part):
                 raise ConfigurationError(
                     f"{policy_file}: {name}: {part!r} is no check here: use rule:NAME, role:NAME, "

@@ -1,8 +1,9 @@
 """What clients read before they work: version documents and the list of extensions."""
 
+import re
 from typing import Any
 
-from starlette.datastructures import URL
+from starlette.requests import Request
 
 _UPDATED = "2026-11-01T00:00:00-00:00"
 #: alias, name, description of what is implemented; Neutron's where Neutron has it.
@@ -12,30 +13,49 @@ _EXTENSIONS = (
     ("standard-attr-description", "standard-attr-description", "Resources have a description"),
     ("standard-attr-timestamp", "Resource timestamps", "Resources have created_at and updated_at"),
     ("standard-attr-revisions", "Resource revision numbers", "Resources have a revision_number"),
+    ("revision-if-match", "If-Match constraints based on revision_number", "Changes may name the revision they mean"),
+    ("standard-attr-tag", "Tag support for resources with standard attributes", "Resources bear tags"),
+    ("pagination", "Pagination support", "Lists come in pages, with links to those around"),
+    ("sorting", "Sorting support", "Lists are sorted by any scalar attribute"),
     ("project-id", "project_id field enabled", "project_id may be used instead of tenant_id"),
     ("filter-validation", "Filter parameters validation", "Unknown filters of lists are refused"),
     ("empty-string-filtering", "Empty String Filtering Extension", "Lists can be filtered by empty strings"),
     ("fwaas-realisation", "Realisation of firewall groups", "What became of each port of a group on its host, and why"),
+    ("fwaas-hosts", "Hosts of the firewall", "Which hosts enforce firewall groups, and which are silent"),
     ("fwaas-explain", "Explanation of decisions", "Which rule decides a packet at a port, and why none before it"),
 )
 
 
-def root(url: URL) -> dict[str, Any]:
+def base_address(request: Request, *, trust_forwarded: bool) -> str:
+    """Where the client found us, as ``http://host:port/prefix``: clients take links as addresses of further calls.
+
+    A proxy says it in ``X-Forwarded-Proto``, ``-Host`` and ``-Prefix``. Anybody else could say so too, so these count
+    only if ``trust_forwarded``.
+    """
+    scheme, host, prefix = request.url.scheme, request.url.netloc, ""
+    if trust_forwarded:
+        scheme = _forwarded(request, "proto", r"https?") or scheme
+        host = _forwarded(request, "host", r"[A-Za-z0-9._:\[\]-]+") or host
+        prefix = (_forwarded(request, "prefix", r"(/[A-Za-z0-9._~-]+)+/?") or "").rstrip("/")
+    return f"{scheme}://{host}{prefix}"
+
+
+def root(base: str) -> dict[str, Any]:
     """The document at ``/``."""
-    return {"versions": [_version(url)]}
+    return {"versions": [_version(base)]}
 
 
-def version(url: URL, collections: list[tuple[str, str]]) -> dict[str, Any]:
+def version(base: str, collections: list[tuple[str, str]]) -> dict[str, Any]:
     """The document at ``/v2.0``; ``collections`` are pairs of a resource's singular and its path."""
     resources = [
         {
             "name": singular,
             "collection": path.rpartition("/")[2],
-            "links": [{"rel": "self", "href": f"{_base(url)}/v2.0{path}"}],
+            "links": [{"rel": "self", "href": f"{base}/v2.0{path}"}],
         }
         for singular, path in collections
     ]
-    return {"version": _version(url), "resources": resources}
+    return {"version": _version(base), "resources": resources}
 
 
 def extensions() -> list[dict[str, Any]]:
@@ -46,10 +66,11 @@ def extensions() -> list[dict[str, Any]]:
     ]
 
 
-def _version(url: URL) -> dict[str, Any]:
-    return {"id": "v2.0", "status": "CURRENT", "links": [{"rel": "self", "href": f"{_base(url)}/v2.0/"}]}
+def _version(base: str) -> dict[str, Any]:
+    return {"id": "v2.0", "status": "CURRENT", "links": [{"rel": "self", "href": f"{base}/v2.0/"}]}
 
 
-def _base(url: URL) -> str:
-    """Where the client found us: clients take the link as the address of all further calls."""
-    return f"{url.scheme}://{url.netloc}"
+def _forwarded(request: Request, name: str, pattern: str) -> str | None:
+    """What the proxy nearest to the client said."""
+    value = request.headers.get(f"x-forwarded-{name}", "").partition(",")[0].strip()
+    return value if re.fullmatch(pattern, value) else None

@@ -1,72 +1,42 @@
 """The resources of the API: for each its attributes, and the functions of ``service`` that stand behind it."""
 
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
-from typing import Any
-
-from msgspec import UNSET
 from sqlalchemy.orm import InstrumentedAttribute
 
 from portward.api import converters as to
-from portward.api.attributes import Attribute, Schema, stored, timestamp
+from portward.api import filters
+from portward.api.attributes import Attribute, stored, structure
+from portward.api.resource import Resource, boolean, leading, more_filters, shared, trailing
+from portward.api.schema import Schema
 from portward.service import groups, policies, ports, rules
+from portward.service.errors import (
+    FirewallGroupNotFound,
+    FirewallPolicyNotFound,
+    FirewallRuleNotFound,
+    PortNotFound,
+)
+from portward.service.status import status_of
 from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, Port
 
-_Table = type[FirewallRule] | type[FirewallPolicy] | type[FirewallGroup] | type[Port]
+#: Of attributes that only some may read.
+_HIDDEN = frozenset({"get"})
 
 
-@dataclass(frozen=True, kw_only=True)
-class Resource:
-    """A resource at ``path`` below ``/v2.0``; the functions take (session, context, ...) as in ``service``."""
-
-    schema: Schema
-    path: str
-    create: Callable[..., Any]
-    get: Callable[..., Any]
-    list: Callable[..., Sequence[Any]]
-    update: Callable[..., Any]
-    delete: Callable[..., None]
+def _address(column: InstrumentedAttribute[str | None], description: str) -> Attribute:
+    return stored(column, description, to.address_or_prefix, convert_filter=lambda value: value or None)
 
 
-def _leading(table: _Table) -> list[Attribute]:
-    project = stored(table.project_id, to.string(36), default=UNSET, update=False)
-    tenant = stored(table.project_id, to.string(36), default=UNSET, update=False, name="tenant_id")
-    return [
-        stored(table.id),
-        project,
-        tenant,
-        stored(table.name, to.string(255), default=""),
-        stored(table.description, to.string(255), default=""),
-    ]
-
-
-def _trailing(table: _Table) -> list[Attribute]:
-    return [
-        stored(table.revision_number, convert_filter=to.integer),
-        timestamp(table.created_at),
-        timestamp(table.updated_at),
-        Attribute(name="tags", key="tags", read=lambda _view: [], filterable=False),
-    ]
-
-
-def _boolean(column: InstrumentedAttribute[bool], *, default: bool) -> Attribute:
-    return stored(column, to.boolean, default=default, convert_filter=to.boolean)
-
-
-def _address(column: InstrumentedAttribute[str | None]) -> Attribute:
-    return stored(column, to.address_or_prefix, convert_filter=lambda value: value or None)
-
-
-def _port_range(column: InstrumentedAttribute[str | None]) -> Attribute:
-    return stored(column, to.port_range, update=to.port_range_or_clear, convert_filter=to.port_range_or_clear)
-
-
-def _policy_id(column: InstrumentedAttribute[str | None]) -> Attribute:
-    return stored(column, to.uuid_or_null)
+def _port_range(column: InstrumentedAttribute[str | None], description: str) -> Attribute:
+    return stored(
+        column, description, to.port_range, update=to.port_range_or_clear, convert_filter=to.port_range_or_clear
+    )
 
 
 RULES = Resource(
     path="/fwaas/firewall_rules",
+    table=FirewallRule,
+    missing=FirewallRuleNotFound,
+    has_defaults=True,
+    find=rules.find_rule,
     create=rules.create_rule,
     get=rules.get_rule,
     list=rules.list_rules,
@@ -77,30 +47,53 @@ RULES = Resource(
         plural="firewall_rules",
         values=rules.RuleValues,
         null_only=frozenset({"source_firewall_group_id", "destination_firewall_group_id"}),
+        filters=more_filters(FirewallRule),
         attributes=[
-            *_leading(FirewallRule),
-            _boolean(FirewallRule.shared, default=False),
-            stored(FirewallRule.protocol, to.protocol, convert_filter=to.protocol),
-            stored(FirewallRule.ip_version, to.ip_version, default=4, convert_filter=to.ip_version),
-            _address(FirewallRule.source_ip_address),
-            _address(FirewallRule.destination_ip_address),
-            _port_range(FirewallRule.source_port),
-            _port_range(FirewallRule.destination_port),
-            stored(FirewallRule.action, to.action, default="deny", convert_filter=to.action),
-            _boolean(FirewallRule.enabled, default=True),
+            *leading(FirewallRule),
+            shared(FirewallRule.shared),
+            stored(
+                FirewallRule.protocol,
+                "IP protocol, by name or number; null for any",
+                to.protocol,
+                convert_filter=to.protocol,
+            ),
+            stored(
+                FirewallRule.ip_version,
+                "The only version of IP that it matches",
+                to.ip_version,
+                default=4,
+                convert_filter=to.ip_version,
+            ),
+            _address(FirewallRule.source_ip_address, "Address or prefix; null for any"),
+            _address(FirewallRule.destination_ip_address, "Address or prefix; null for any"),
+            _port_range(FirewallRule.source_port, "Port or range `A:B`; null for any"),
+            _port_range(FirewallRule.destination_port, "Port or range `A:B`; null for any"),
+            stored(
+                FirewallRule.action,
+                "What becomes of a connection that it matches",
+                to.action,
+                default="deny",
+                convert_filter=to.action,
+            ),
+            boolean(FirewallRule.enabled, "Whether it takes part at all", default=True),
             Attribute(
                 name="firewall_policy_id",
                 key="firewall_policy_id",
+                description="Ids of the policies in which it stands; null for none",
                 read=lambda view: list(view.policy_ids) or None,
-                condition=rules.in_policies,
+                filter=filters.members(rules.in_policies),
             ),
-            *_trailing(FirewallRule),
+            *trailing(FirewallRule),
         ],
     ),
 )
 
 POLICIES = Resource(
     path="/fwaas/firewall_policies",
+    table=FirewallPolicy,
+    missing=FirewallPolicyNotFound,
+    has_defaults=True,
+    find=policies.find_policy,
     create=policies.create_policy,
     get=policies.get_policy,
     list=policies.list_policies,
@@ -110,25 +103,31 @@ POLICIES = Resource(
         singular="firewall_policy",
         plural="firewall_policies",
         values=policies.PolicyValues,
+        filters=more_filters(FirewallPolicy),
         attributes=[
-            *_leading(FirewallPolicy),
-            _boolean(FirewallPolicy.shared, default=False),
-            _boolean(FirewallPolicy.audited, default=False),
+            *leading(FirewallPolicy),
+            shared(FirewallPolicy.shared),
+            boolean(FirewallPolicy.audited, "Whether somebody has reviewed it as it is now", default=False),
             Attribute(
                 name="firewall_rules",
                 key="firewall_rules",
+                description="Ids of its rules; the first that matches decides",
                 read=lambda view: view.rule_ids,
                 convert=to.uuid_list,
                 convert_update=to.uuid_list,
-                condition=policies.with_rules,
+                filter=filters.members(policies.with_rules),
             ),
-            *_trailing(FirewallPolicy),
+            *trailing(FirewallPolicy),
         ],
     ),
 )
 
 GROUPS = Resource(
     path="/fwaas/firewall_groups",
+    table=FirewallGroup,
+    missing=FirewallGroupNotFound,
+    has_defaults=True,
+    find=groups.find_group,
     create=groups.create_group,
     get=groups.get_group,
     list=groups.list_groups,
@@ -138,28 +137,49 @@ GROUPS = Resource(
         singular="firewall_group",
         plural="firewall_groups",
         values=groups.GroupValues,
+        filters=more_filters(FirewallGroup),
         attributes=[
-            *_leading(FirewallGroup),
-            _boolean(FirewallGroup.shared, default=False),
-            _boolean(FirewallGroup.admin_state_up, default=True),
-            Attribute(name="status", key="status", read=lambda view: view.status),
+            *leading(FirewallGroup),
+            shared(FirewallGroup.shared),
+            boolean(FirewallGroup.admin_state_up, "False: it denies everything", default=True),
+            Attribute(
+                name="status",
+                key="status",
+                description="How far the hosts are with it",
+                read=lambda view: view.status,
+                filter=filters.status(),
+                sort=lambda context: status_of(context.now),
+            ),
             Attribute(
                 name="ports",
                 key="ports",
+                description="Ids of the ports that it protects",
                 read=lambda view: view.port_ids,
                 convert=to.uuid_list,
                 convert_update=to.uuid_list,
-                condition=groups.with_ports,
+                filter=filters.members(groups.with_ports),
             ),
-            _policy_id(FirewallGroup.ingress_firewall_policy_id),
-            _policy_id(FirewallGroup.egress_firewall_policy_id),
-            *_trailing(FirewallGroup),
+            stored(
+                FirewallGroup.ingress_firewall_policy_id,
+                "Policy of what goes to the port; null denies all",
+                to.uuid_or_null,
+            ),
+            stored(
+                FirewallGroup.egress_firewall_policy_id,
+                "Policy of what comes from the port; null denies all",
+                to.uuid_or_null,
+            ),
+            *trailing(FirewallGroup),
         ],
     ),
 )
 
 PORTS = Resource(
     path="/ports",
+    table=Port,
+    missing=PortNotFound,
+    has_defaults=False,
+    find=ports.find_port,
     create=ports.create_port,
     get=ports.get_port,
     list=ports.list_ports,
@@ -169,20 +189,27 @@ PORTS = Resource(
         singular="port",
         plural="ports",
         values=ports.PortValues,
+        filters=more_filters(Port),
         attributes=[
-            *_leading(Port),
-            stored(Port.network_id, to.string(36), default="", update=False),
-            stored(Port.mac_address, to.mac_address, convert_filter=to.mac_address),
-            stored(Port.fixed_ips, to.fixed_ips, filterable=False),
-            stored(Port.device_owner, to.string_or_empty(255)),
-            stored(Port.device_id, to.string_or_empty(255)),
-            stored(Port.host, to.string_or_empty(255), name="binding:host_id"),
-            stored(Port.binding_profile, to.profile, name="binding:profile", filterable=False),
-            stored(Port.allowed_address_pairs, to.address_pairs, filterable=False),
-            _boolean(Port.port_security_enabled, default=True),
-            _boolean(Port.admin_state_up, default=True),
-            stored(Port.status),
-            *_trailing(Port),
+            *leading(Port),
+            stored(Port.network_id, "UUID of its network", to.string(36), default="", update=False),
+            stored(Port.mac_address, "MAC address", to.mac_address, convert_filter=to.mac_address),
+            structure(Port.fixed_ips, "Its addresses", to.fixed_ips, filter=filters.fixed_ips()),
+            stored(Port.device_owner, "What kind of device it belongs to", to.string_or_empty(255)),
+            stored(Port.device_id, "Id of that device", to.string_or_empty(255)),
+            stored(Port.host, "Host that realises it", to.string_or_empty(255), name="binding:host_id", guards=_HIDDEN),
+            structure(
+                Port.binding_profile,
+                "How its host finds its device: `netns`, `device`",
+                to.profile,
+                name="binding:profile",
+                guards=_HIDDEN,
+            ),
+            structure(Port.allowed_address_pairs, "Further sources that it may send from", to.address_pairs),
+            boolean(Port.port_security_enabled, "Whether its sources are checked", default=True),
+            boolean(Port.admin_state_up, "Kept for clients; without effect", default=True),
+            stored(Port.status, "Kept for clients"),
+            *trailing(Port),
         ],
     ),
 )

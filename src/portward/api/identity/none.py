@@ -41,7 +41,7 @@ def refuse_web_pages(headers: Mapping[str, str], *, named: bool) -> None:
         return
     host = re.sub(r":[0-9]{1,5}$", "", headers.get("host", ""))
     bare = host[1:-1] if host.startswith("[") and host.endswith("]") else host
-    if not is_loopback(bare):
+    if host == "[localhost]" or not is_loopback(bare):
         raise HTTPForbidden("auth mode none takes requests to localhost, 127.0.0.1 or [::1] alone; use such an address")
 
 
