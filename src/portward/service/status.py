@@ -127,12 +127,13 @@ def realisation(session: Session, group_id: str, now: datetime) -> Realisation:
 def note_realised(session: Session, host: str) -> None:
     """Set ``realised_once`` of the groups with ports on ``host`` whose bound ports are by now all realised.
 
-    A group that changes at the same time is left alone: its generation is no longer the one that was judged.
+    A group that changes at the same time is left alone: its generation is no longer the one that was judged. Hosts
+    that report at the same time judge one after the other, or each would see the other one waiting.
     """
     here = select(_member.group_id).join(_port, _port.id == _member.port_id).where(_port.host == host)
-    candidates = select(_group.id, _group.generation).where(
-        _group.realised_once.is_(False), _group.id.in_(here), ~_covers(or_(_failed, _waits))
-    )
+    waiting = (_group.realised_once.is_(False), _group.id.in_(here))
+    session.execute(select(_group.id).where(*waiting).order_by(_group.id).with_for_update(of=_group)).all()
+    candidates = select(_group.id, _group.generation).where(*waiting, ~_covers(or_(_failed, _waits)))
     for row in session.execute(candidates).all():
         session.execute(
             update(_group)

@@ -243,6 +243,36 @@ def test_a_report_does_not_mark_a_group_that_changes_at_the_same_time(store: Sto
     assert store.reading(lambda session: session.scalar(select(FirewallGroup.realised_once))) is True
 
 
+@pytest.mark.parametrize("database_url", ["postgresql", "mariadb"], indirect=True)
+def test_of_two_hosts_that_report_at_the_same_time_the_later_one_marks_their_group(
+    store: Store, database_url: str
+) -> None:
+    group = FirewallGroup(id="g", project_id="p", created_at=_WHEN, updated_at=_WHEN, changed_at=_WHEN, generation=1)
+    names = ("h1", "h2")
+    ports = [Port(id=name, project_id="p", created_at=_WHEN, updated_at=_WHEN, host=name) for name in names]
+    hosts = [Host(name=name, token_hash=name, created_at=_WHEN) for name in names]
+    store.writing(lambda session: session.add_all([group, *ports, *hosts]))
+    members = [GroupPort(group_id="g", port_id=name, position=place) for place, name in enumerate(names)]
+    store.writing(lambda session: session.add_all(members))
+
+    def report(session: Session, name: str) -> None:
+        session.execute(update(Host).where(Host.name == name).values(realised_generation=1))
+        note_realised(session, name)
+
+    other = Store(database_url)
+    with store.write(ordered=False) as session:
+        report(session, "h1")
+        thread = threading.Thread(
+            target=other.writing, args=(lambda session: report(session, "h2"),), kwargs={"ordered": False}
+        )
+        thread.start()
+        thread.join(0.3)
+        assert thread.is_alive()
+    thread.join(10)
+    other.close()
+    assert store.reading(lambda session: session.scalar(select(FirewallGroup.realised_once))) is True
+
+
 def test_rows_of_the_first_revision_survive_the_upgrade(blank_url: str) -> None:
     upgrade(blank_url, to="0001")
     with pytest.raises(StoreError, match="revision 0001"):
