@@ -36,12 +36,12 @@ class Certificate:
         """Take up what the files become, until cancelled. Connections that are open keep what they have."""
         while True:
             await anyio.sleep(LOOK_EVERY)
-            await anyio.to_thread.run_sync(self._look)
+            state = await anyio.to_thread.run_sync(_state, self._cert, self._key)
+            if state != self._seen:
+                self._take_up(state)
 
-    def _look(self) -> None:
-        state = _state(self._cert, self._key)
-        if state == self._seen:
-            return
+    def _take_up(self, state: _State) -> None:
+        """In the thread of the event loop: no handshake sees the context between the certificate and its key."""
         try:
             self._load()  # into a context of its own first: a pair that does not fit would spoil the one that serves
             self.context.load_cert_chain(self._cert, self._key, password="")
