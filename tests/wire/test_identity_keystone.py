@@ -97,7 +97,7 @@ def test_a_token_of_no_project_sees_and_may_do_nothing_not_even_as_admin(
     token = keystone.issue("admin", scope)
     listed = ask(url, token)
     assert (listed.status_code, listed.json()) == (200, {"firewall_rules": []})
-    assert ask(url, token, "POST").status_code == 403
+    assert ask(url, token, "POST").status_code == 400  # there is no project that it could be of
 
 
 def test_headers_that_pretend_to_be_keystones_are_dropped(keystone: Keystone, url: str) -> None:
@@ -125,7 +125,7 @@ def test_while_keystone_is_away_known_tokens_go_on_and_others_are_told_to_come_b
         keystone.stop()
         assert ask(url, known, "POST").status_code == 201
         answer = ask(url, unknown)
-        assert answer.status_code == 503
+        assert (answer.status_code, answer.headers["Retry-After"]) == (503, "5")
         assert answer.json()["NeutronError"]["type"] == "IdentityUnavailable"
         assert "try again" in answer.json()["NeutronError"]["message"]
 

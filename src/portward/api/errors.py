@@ -105,7 +105,10 @@ def error_response(error: ServiceError) -> Response:
     """``error`` as Neutron would answer it."""
     kind = type(error)
     body = {"NeutronError": {"type": _NAMES.get(kind, kind.__name__), "message": str(error), "detail": ""}}
-    return Response(msgspec.json.encode(body), kind.status, {"Content-Type": "application/json"})
+    headers = {"Content-Type": "application/json"}
+    if kind.status == 503:
+        headers["Retry-After"] = "5"  # seconds
+    return Response(msgspec.json.encode(body), kind.status, headers)
 
 
 def unauthenticated_response(error: Unauthenticated) -> Response:
