@@ -6,18 +6,27 @@ from typing import Any
 
 import pytest
 
-from portward.service import groups, policies, ports, rules
+from portward.config import DefaultFirewallGroup, Quotas
+from portward.service import default_group, groups, policies, ports, rules, tags
+from portward.service.rows import Page
+from portward.store.tables import FirewallGroup
 from unit.service.world import World
 
 #: What a call may cost, the lock of the order of writes included.
 AT_MOST = 15
+#: What more a call may cost that has to make a default group first: once in a project's life.
+MAKING = 7
 
 
 class Sized:
-    """``size`` rules in each of ``size`` policies' lists, all applied by groups of ``size`` ports."""
+    """``size`` rules in each of ``size`` policies' lists, all applied by groups of ``size`` ports, and as many VMs.
+
+    Of project p1 and with default groups throughout; of p2 there are VM ports, and its default group is gone.
+    """
 
     def __init__(self, directory: Path, size: int) -> None:
-        self.world = World(directory)
+        many = Quotas(firewall_group=1000, firewall_policy=1000, firewall_rule=1000)
+        self.world = World(directory, default_group=DefaultFirewallGroup(), quotas=many)
         self.rules = [self.world.rule() for _ in range(size)]
         self.extra = self.world.rule()
         self.policies = [self.world.policy(*self.rules) for _ in range(size)]
@@ -25,6 +34,27 @@ class Sized:
         self.free = [self.world.port() for _ in range(size)]
         policy = self.policies[0]
         self.group = self.world.group(*self.ports, ingress_firewall_policy_id=policy, egress_firewall_policy_id=policy)
+        self.at_home = [self.vm("p") for _ in range(size)]
+        self.moved = self.world.group(*(self.vm("p") for _ in range(size)))
+        self.home = self.default("p")
+        self.away = self.world.group(*(self.vm("p2") for _ in range(size)), project_id="p2")
+        self.world.call(groups.delete_group, self.default("p2"))
+        self.disused = self.disused_default()
+
+    def vm(self, project_id: str) -> str:
+        return self.world.port(device_owner="compute:nova", project_id=project_id)
+
+    def default(self, project_id: str) -> str:
+        page = Page(where=[FirewallGroup.default_of == project_id])
+        return str(self.world.call(groups.list_groups, page)[0].row.id)
+
+    def disused_default(self) -> str:
+        self.world.call(default_group.ensure, "p3")
+        return self.default("p3")
+
+
+def _tagged(session: Any, context: Any, rule_id: str) -> None:
+    tags.replace_tags(session, context, rules.find_rule(session, context, rule_id), ["a", "b"])
 
 
 def calls(made: Sized) -> list[tuple[Any, ...]]:
@@ -54,6 +84,32 @@ def calls(made: Sized) -> list[tuple[Any, ...]]:
             made.group,
             groups.GroupValues(name="x", ports=tuple(made.free), ingress_firewall_policy_id=made.policies[-1]),
         ),
+        (groups.delete_group, made.disused),
+        (groups.update_group, made.moved, groups.GroupValues(name="x", admin_state_up=False, ports=())),
+        (
+            groups.update_group,
+            made.moved,
+            groups.GroupValues(
+                name="x",
+                ports=tuple(made.at_home),
+                ingress_firewall_policy_id=made.policies[0],
+                egress_firewall_policy_id=made.policies[1],
+            ),
+        ),
+        (groups.create_group, groups.GroupValues(ports=tuple(made.at_home))),
+        (groups.update_group, made.home, groups.GroupValues(ports=(made.free[0],))),
+        (groups.update_group, made.away, groups.GroupValues(ports=())),
+        (default_group.missing,),
+        (default_group.ensure, "p"),
+        (default_group.ensure, "p2"),
+        (default_group.ensure, "p4"),
+        (rules.update_rule, made.extra, rules.RuleValues(shared=True)),
+        (policies.update_policy, made.policies[0], policies.PolicyValues(audited=True)),
+        (_tagged, made.rules[0]),
+        (ports.create_port, ports.PortValues(device_owner="compute:nova", project_id="p")),
+        (ports.create_port, ports.PortValues(device_owner="compute:nova", project_id="p2")),
+        (ports.update_port, made.free[0], ports.PortValues(device_owner="compute:nova")),
+        (ports.update_port, made.at_home[0], ports.PortValues(device_owner="network:dhcp")),
         (ports.create_port, ports.PortValues()),
         (ports.list_ports,),
         (ports.update_port, made.ports[0], ports.PortValues(host="h2")),
@@ -70,14 +126,15 @@ def sizes(tmp_path_factory: pytest.TempPathFactory) -> Any:
         item.world.store.close()
 
 
-@pytest.mark.parametrize("number", range(21))
+@pytest.mark.parametrize("number", range(38))
 def test_a_call_costs_the_same_on_small_and_large(sizes: list[Sized], number: int) -> None:
     costs = []
     for made in sizes:
         with made.world.statements() as sent, pytest.raises(_Undo):
             made.world.call(_undone, *calls(made)[number])
         costs.append(len(sent))
-    assert costs[0] == costs[1] <= AT_MOST, sent
+    allowed = AT_MOST + (MAKING if "INSERT INTO firewall_groups" in " ".join(sent) else 0)
+    assert costs[0] == costs[1] <= allowed, sent
 
 
 class _Undo(Exception):
