@@ -20,6 +20,8 @@ from portward.store import tables
 
 #: How long the hosts have to realise a change before its group is in ERROR.
 DEADLINE = timedelta(seconds=60)
+#: What a port's owner reads once it has passed; why the host is silent is for an admin to see.
+_LATE = f"its host has not realised the last change within {DEADLINE.seconds} seconds; ask an admin about the host"
 
 _group, _member, _port = tables.FirewallGroup, tables.GroupPort, tables.Port
 _host, _error = tables.Host, tables.PortError
@@ -63,15 +65,18 @@ class Realisation(msgspec.Struct, frozen=True, kw_only=True):
 
 def status_of(now: datetime) -> ColumnElement[str]:
     """The status of a group at ``now``, to select, order or compare by in a query of groups."""
-    late = _group.changed_at < now - DEADLINE
     return case(
         (~_covers(), Status.INACTIVE.value),
-        (or_(_covers(_failed), and_(late, _covers(_waits))), Status.ERROR.value),
+        (or_(_covers(_failed), and_(_late(now), _covers(_waits))), Status.ERROR.value),
         (and_(_covers(_waits), _group.realised_once), Status.PENDING_UPDATE.value),
         (_covers(_waits), Status.PENDING_CREATE.value),
         (_group.admin_state_up, Status.ACTIVE.value),
         else_=Status.DOWN.value,
     )
+
+
+def _late(now: datetime) -> ColumnElement[bool]:
+    return _group.changed_at < now - DEADLINE
 
 
 def with_status(statuses: Collection[str], now: datetime) -> ColumnElement[bool]:
@@ -100,7 +105,7 @@ def realisation(session: Session, group_id: str, now: datetime) -> Realisation:
                 _port.id,
                 _port.host,
                 _host.realised_generation,
-                case((_failed, _error.reason)).label("error"),
+                case((_failed, _error.reason), (and_(_waits, _late(now)), _LATE)).label("error"),
                 _waits.label("waits"),
             )
             .select_from(_group)
