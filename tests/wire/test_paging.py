@@ -1,12 +1,14 @@
 """Pages and orders of lists: each item once, whatever its values, and links that lead through all of them."""
 
+from collections.abc import Iterator
 from itertools import pairwise
 from typing import Any
 from urllib.parse import parse_qsl, urlsplit
 
 import pytest
 
-from portward.config import Settings
+from portward.config import Database, Settings
+from servers.fixtures import empty
 from wire.conftest import UNKNOWN, Api, plural, running, settings
 
 RULE, GROUP, PORT = "firewall_rule", "firewall_group", "port"
@@ -29,6 +31,22 @@ def follow(api: Api, href: str, kind: str = RULE) -> tuple[list[dict[str, Any]],
     return body[plural(kind)], {link["rel"]: link["href"] for link in body[f"{plural(kind)}_links"]}
 
 
+@pytest.fixture(scope="module")
+def paging_server(database_url: str, tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    chosen = settings(tmp_path_factory.mktemp("paging")).model_copy(update={"database": Database(url=database_url)})
+    with running(chosen) as url:
+        yield url
+
+
+@pytest.fixture
+def api(paging_server: str, database_url: str) -> Iterator[Api]:
+    """A client of a server that holds nothing yet, on each database."""
+    empty(database_url)
+    client = Api(paging_server)
+    yield client
+    client.http.close()
+
+
 @pytest.fixture
 def rules(api: Api) -> list[dict[str, Any]]:
     """Rules with all that makes sorting hard: nulls, equal values, other cases and alphabets, and blanks."""
@@ -38,8 +56,7 @@ def rules(api: Api) -> list[dict[str, Any]]:
     return [api.make(RULE, name=name, protocol=protocol, enabled=name != "a") for name, protocol in pairs]
 
 
-@pytest.mark.parametrize("kind", [RULE])
-@pytest.mark.parametrize("limit", [1, 3, 5, 10, 11])
+@pytest.mark.parametrize("limit", [1, 3, 10])
 @pytest.mark.parametrize(
     "order",
     [[], ["name"], ["protocol"], ["protocol", "name"], ["enabled", "protocol"], ["created_at"], ["source_port"],
@@ -47,12 +64,12 @@ def rules(api: Api) -> list[dict[str, Any]]:
 )  # fmt: skip
 @pytest.mark.parametrize("direction", ["asc", "desc"])
 def test_following_the_links_meets_each_item_once_in_order_and_back(
-    api: Api, rules: list[dict[str, Any]], kind: str, limit: int, order: list[str], direction: str
+    api: Api, rules: list[dict[str, Any]], limit: int, order: list[str], direction: str
 ) -> None:
     sort = {"sort_key": order, "sort_dir": [direction] * len(order)}
-    everything = [item["id"] for item in page(api, kind, **sort)[0]]
+    everything = [item["id"] for item in page(api, **sort)[0]]
     assert sorted(everything) == sorted(rule["id"] for rule in rules)
-    items, links = page(api, kind, limit=limit, **sort)
+    items, links = page(api, limit=limit, **sort)
     pages = [items]
     while "next" in links:
         items, links = follow(api, links["next"])
