@@ -9,14 +9,14 @@ import pytest
 from portward.service import groups, policies, ports, rules
 from portward.service.errors import ServiceError
 from portward.store.tables import FirewallGroup
-from unit.service.world import World
+from unit.service.world import World, sqlite
 
 
 class Firewall(World):
     """Two groups of one port each; the first policy is the first group's ingress, the second is nobody's."""
 
     def __init__(self, directory: Path) -> None:
-        super().__init__(directory)
+        super().__init__(sqlite(directory))
         self.rules = [self.rule(name=f"r{number}") for number in range(3)]
         self.used = self.policy(*self.rules[:2])
         self.unused = self.policy(self.rules[0])

@@ -15,7 +15,8 @@ from portward.service.policies import PolicyValues
 from portward.service.ports import PortValues
 from portward.service.rules import RuleValues
 from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, GroupPort, PolicyRule
-from unit.service.world import ROUTER, World
+from servers.fixtures import empty
+from unit.service.world import ROUTER, World, sqlite
 
 VM = "compute:nova"
 Restricted = errors.FirewallDefaultObjectUpdateRestricted
@@ -24,8 +25,8 @@ Restricted = errors.FirewallDefaultObjectUpdateRestricted
 class Cloud(World):
     """A world with default groups; its projects are p1 and p2."""
 
-    def __init__(self, directory: Path, **section: Any) -> None:
-        super().__init__(directory, default_group=DefaultFirewallGroup(**section))
+    def __init__(self, url: str, **section: Any) -> None:
+        super().__init__(url, default_group=DefaultFirewallGroup(**section))
 
     def vm(self, project_id: str = "p1") -> str:
         return self.port(device_owner=VM, project_id=project_id)
@@ -44,8 +45,9 @@ class Cloud(World):
 
 
 @pytest.fixture
-def cloud(tmp_path: Path) -> Iterator[Cloud]:
-    made = Cloud(tmp_path)
+def cloud(database_url: str) -> Iterator[Cloud]:
+    empty(database_url)
+    made = Cloud(database_url)
     yield made
     made.store.close()
 
@@ -97,7 +99,7 @@ def test_no_project_and_an_operator_who_wants_none_get_none(cloud: Cloud) -> Non
 
 def test_the_rules_are_as_the_operator_says(tmp_path: Path) -> None:
     cloud = Cloud(
-        tmp_path,
+        sqlite(tmp_path),
         ingress_enabled=False,
         ingress_action="reject",
         egress_action="deny",

@@ -8,7 +8,7 @@ import pytest
 from portward.config import ProjectQuotas, Quotas
 from portward.service import rules
 from portward.service.errors import OverQuota
-from unit.service.world import World
+from unit.service.world import World, sqlite
 
 QUOTAS = Quotas(
     firewall_group=1,
@@ -20,7 +20,7 @@ QUOTAS = Quotas(
 
 @pytest.fixture
 def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path, quotas=QUOTAS)
+    made = World(sqlite(tmp_path), quotas=QUOTAS)
     yield made
     made.store.close()
 

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -12,12 +11,14 @@ from portward.service.groups import status_of, with_status
 from portward.service.rows import Page
 from portward.service.status import DEADLINE
 from portward.store.tables import FirewallGroup, FirewallRule
+from servers.fixtures import empty
 from unit.service.world import World
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
+def world(database_url: str) -> Iterator[World]:
+    empty(database_url)
+    made = World(database_url)
     yield made
     made.store.close()
 

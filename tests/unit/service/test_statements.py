@@ -10,7 +10,7 @@ from portward.config import DefaultFirewallGroup, Quotas
 from portward.service import default_group, groups, policies, ports, rules, tags
 from portward.service.rows import Page
 from portward.store.tables import FirewallGroup
-from unit.service.world import World
+from unit.service.world import World, sqlite
 
 #: What a call may cost, the lock of the order of writes included.
 AT_MOST = 15
@@ -26,7 +26,7 @@ class Sized:
 
     def __init__(self, directory: Path, size: int) -> None:
         many = Quotas(firewall_group=1000, firewall_policy=1000, firewall_rule=1000)
-        self.world = World(directory, default_group=DefaultFirewallGroup(), quotas=many)
+        self.world = World(sqlite(directory), default_group=DefaultFirewallGroup(), quotas=many)
         self.rules = [self.world.rule() for _ in range(size)]
         self.extra = self.world.rule()
         self.policies = [self.world.policy(*self.rules) for _ in range(size)]

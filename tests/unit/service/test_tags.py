@@ -1,7 +1,6 @@
 """Words on resources, to find them by."""
 
 from collections.abc import Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -11,12 +10,14 @@ from portward.service import groups, policies, ports, rules, tags
 from portward.service.errors import TagNotFound
 from portward.service.rows import Page
 from portward.store.tables import FirewallRule, ResourceTag
+from servers.fixtures import empty
 from unit.service.world import World
 
 
 @pytest.fixture
-def world(tmp_path: Path) -> Iterator[World]:
-    made = World(tmp_path)
+def world(database_url: str) -> Iterator[World]:
+    empty(database_url)
+    made = World(database_url)
     yield made
     made.store.close()
 

@@ -20,6 +20,13 @@ START = datetime(2026, 1, 2, 3, 4, 5)
 ROUTER = "network:router_interface"
 
 
+def sqlite(directory: Path) -> str:
+    """The URL of a new SQLite database with all tables."""
+    url = f"sqlite:///{directory}/portward.db"
+    upgrade(url)
+    return url
+
+
 class Seen(msgspec.Struct, frozen=True):
     """What hosts would notice."""
 
@@ -29,17 +36,15 @@ class Seen(msgspec.Struct, frozen=True):
 
 
 class World:
-    """Calls of the service, and what they leave for hosts to see."""
+    """Calls of the service on the database ``url``, and what they leave for hosts to see."""
 
     def __init__(
         self,
-        directory: Path,
+        url: str,
         *,
         default_group: DefaultFirewallGroup = DefaultFirewallGroup(enabled=False),  # noqa: B008 - frozen
         quotas: Quotas = Quotas(firewall_group=-1, firewall_policy=-1, firewall_rule=-1),  # noqa: B008
     ) -> None:
-        url = f"sqlite:///{directory}/portward.db"
-        upgrade(url)
         self.store = Store(url)
         self.now = START
         self.default_group = default_group
