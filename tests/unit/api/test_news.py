@@ -3,7 +3,9 @@
 import anyio
 import pytest
 from anyio import wait_all_tasks_blocked
+from structlog.testing import capture_logs
 
+from portward.api import news as news_module
 from portward.api.news import News
 
 DEADLINE = 5.0
@@ -155,3 +157,19 @@ async def test_a_database_that_fails_once_is_asked_again(monkeypatch: pytest.Mon
         tasks.start_soon(news.run)
         assert await news.wait_after(2, DEADLINE)
         news.close()
+
+
+async def test_a_database_that_is_broken_for_long_is_said_once_and_so_is_its_return(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(news_module, "_PAUSE_AFTER_ERROR", 0.001)
+    database = Database()
+    database.fails, database.generation = 20, 4
+    news = News(database.read, interval=0.001)
+    with capture_logs() as logs:
+        async with anyio.create_task_group() as tasks:
+            tasks.start_soon(news.run)
+            assert await news.wait_after(3, DEADLINE)
+            news.close()
+    assert [line["event"] for line in logs] == ["generation_unreadable", "generation_readable"]
+    assert logs[0]["reason"] == "OSError: disk full"
