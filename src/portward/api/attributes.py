@@ -11,7 +11,8 @@ from typing import Any
 from sqlalchemy import ColumnElement, or_
 from sqlalchemy.orm import InstrumentedAttribute
 
-from portward.api.converters import Converter, string
+from portward.api.converter import Converter, JsonSchema
+from portward.api.converters import string
 from portward.service.context import Context
 
 #: What most lists are filtered by.
@@ -24,7 +25,7 @@ Sort = Callable[[Context], ColumnElement[Any]]
 class Filter:
     """How a list is filtered: ``convert`` reads a value of the query, ``condition`` is that one of them matches."""
 
-    convert: Converter
+    convert: Converter[Any]
     condition: Callable[[list[Any], Context], ColumnElement[bool]]
 
 
@@ -33,7 +34,8 @@ class Attribute:
     """An attribute on the wire.
 
     ``convert`` is what a POST goes through (``None``: it takes none), ``convert_update`` what a PUT does.
-    ``key`` is its name in the service's values; ``read`` takes it from the service's view of a resource.
+    ``key`` is its name in the service's values; ``read`` takes it from the service's view of a resource, and
+    ``schema`` is the JSON schema of what it takes from there.
     ``guards`` are the calls (``create``: with another value than the default, ``update``, ``get``) that need a rule
     of their own, ``CALL_RESOURCE:NAME``, beside that of the resource.
     """
@@ -42,8 +44,9 @@ class Attribute:
     key: str
     description: str
     read: Callable[[Any], Any]
-    convert: Converter | None = None
-    convert_update: Converter | None = None
+    schema: JsonSchema
+    convert: Converter[Any] | None = None
+    convert_update: Converter[Any] | None = None
     default: Any = None  # of a POST that leaves it out, as a client would send it
     filter: Filter | None = None
     sort: Sort | None = None
@@ -63,12 +66,12 @@ class Attribute:
 def stored(
     column: InstrumentedAttribute[Any],
     description: str,
-    convert: Converter | None = None,
+    convert: Converter[Any] | None = None,
     *,
     default: Any = None,
     name: str | None = None,
-    update: Converter | bool = True,
-    convert_filter: Converter = _TEXT,
+    update: Converter[Any] | bool = True,
+    convert_filter: Converter[Any] = _TEXT,
     guards: frozenset[str] = frozenset(),
 ) -> Attribute:
     """An attribute that is ``column``; ``update`` false: only a POST takes it, a converter: a PUT's own."""
@@ -78,6 +81,7 @@ def stored(
         key=key,
         description=description,
         read=lambda view: getattr(view.row, key),
+        schema=(convert or convert_filter).shows,
         convert=convert,
         convert_update=(convert if update else None) if isinstance(update, bool) else update,
         default=default,
@@ -90,7 +94,7 @@ def stored(
 def structure(
     column: InstrumentedAttribute[Any],
     description: str,
-    convert: Converter,
+    convert: Converter[Any],
     *,
     name: str | None = None,
     filter: Filter | None = None,
@@ -103,6 +107,7 @@ def structure(
         key=key,
         description=description,
         read=lambda view: getattr(view.row, key),
+        schema=convert.shows,
         convert=convert,
         convert_update=convert,
         filter=filter,
@@ -118,6 +123,7 @@ def timestamp(column: InstrumentedAttribute[datetime], description: str) -> Attr
         key=key,
         description=description,
         read=lambda view: iso(getattr(view.row, key)),
+        schema={"type": "string", "format": "date-time"},
         sort=lambda _context: column.expression,
     )
 

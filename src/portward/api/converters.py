@@ -1,31 +1,36 @@
-"""From what clients send to what the service takes: one function a kind of attribute.
+"""From what clients send to what the service takes: one converter a kind of attribute.
 
 Each takes a value of JSON (or a string of a query) and returns the value to store, or raises ``InvalidValue`` with
-Neutron's reason, or ``InvalidInput`` where Neutron fails to convert rather than to validate.
+Neutron's reason, or ``InvalidInput`` where Neutron fails to convert rather than to validate. Beside each stand the
+JSON schemas of what it takes and of what is shown.
 """
 
 import re
 from collections import Counter
-from collections.abc import Callable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
+from portward.api.converter import Converter, any_case, described, items, or_null
 from portward.model import InvalidValue
 from portward.service.errors import InvalidInput
-
-Converter = Callable[[Any], Any]
 
 _TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
 _FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _ADDRESS = re.compile(r"[0-9A-Fa-f:.]+(/(0|[1-9][0-9]{0,2}))?")
+_ACTIONS = ("allow", "deny", "reject")
 _PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 58: "ipv6-icmp", 132: "sctp"}
+_UUID_SCHEMA = {"type": "string", "format": "uuid", "pattern": f"^{_UUID.pattern}$"}
+_ADDRESS_SCHEMA = {"type": "string", "pattern": r"^[0-9A-Fa-f:.]+$"}
+_PREFIX_SCHEMA = {"type": "string", "pattern": f"^{_ADDRESS.pattern}$"}
+_RANGE_SCHEMA = {"type": ["string", "null"], "pattern": "^[0-9]{1,5}(:[0-9]{1,5})?$"}
 
 
-def string(limit: int) -> Converter:
+def string(limit: int) -> Converter[str]:
     """A string of at most ``limit`` characters; never null."""
 
+    @described({"type": "string", "maxLength": limit})
     def convert(value: Any) -> str:
         if not isinstance(value, str):
             raise InvalidValue(f"'{_short(value)}' is not a valid string.")
@@ -36,12 +41,32 @@ def string(limit: int) -> Converter:
     return convert
 
 
-def string_or_empty(limit: int) -> Converter:
+def string_or_empty(limit: int) -> Converter[str]:
     """As ``string``; null is the empty string."""
     convert = string(limit)
-    return lambda value: "" if value is None else convert(value)
+    return Converter(
+        lambda value: "" if value is None else convert(value),
+        {"type": ["string", "null"], "maxLength": limit},
+        convert.shows,
+    )
 
 
+def string_or_null(limit: int) -> Converter[str | None]:
+    """As ``string``; the empty string is null."""
+    convert = string(limit)
+    return Converter(lambda value: convert(value) or None, convert.takes, {"type": ["string", "null"]})
+
+
+@described(
+    {
+        "anyOf": [
+            {"type": "boolean"},
+            {"enum": [0, 1]},
+            {"type": "string", "pattern": f"^({any_case([*sorted(_TRUE), *sorted(_FALSE)])})$"},
+        ]
+    },
+    {"type": "boolean"},
+)
 def boolean(value: Any) -> bool:
     """A boolean, in any of the spellings that Neutron takes."""
     text = str(value).lower() if isinstance(value, str | int) else ""
@@ -52,6 +77,7 @@ def boolean(value: Any) -> bool:
     raise InvalidInput(f"'{_short(value)}' cannot be converted to boolean")
 
 
+@described({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^-?[0-9]{1,18}$"}]}, {"type": "integer"})
 def integer(value: Any) -> int:
     """An integer, or a string of digits."""
     if isinstance(value, int) and not isinstance(value, bool):
@@ -61,6 +87,7 @@ def integer(value: Any) -> int:
     raise InvalidInput(f"'{_short(value)}' is not an integer")
 
 
+@described({"enum": [4, 6, "4", "6"]}, {"enum": [4, 6]})
 def ip_version(value: Any) -> int:
     """4 or 6, as an integer or a string."""
     number = integer(value)
@@ -69,6 +96,16 @@ def ip_version(value: Any) -> int:
     return number
 
 
+@described(
+    {
+        "anyOf": [
+            {"type": "null"},
+            {"type": "integer", "minimum": 0, "maximum": 255},
+            {"type": "string", "pattern": f"^({any_case([*_PROTOCOL_NAMES.values(), 'any'])}|[0-9]{{1,3}})$"},
+        ]
+    },
+    {"type": ["string", "null"], "pattern": f"^({'|'.join(_PROTOCOL_NAMES.values())}|[0-9]{{1,3}})$"},
+)
 def protocol(value: Any) -> str | None:
     """One of Neutron's names in lower case, or a string of digits for a number without one; null for any."""
     if value is None or (isinstance(value, str) and value.lower() == "any"):
@@ -84,15 +121,17 @@ def protocol(value: Any) -> str | None:
     )
 
 
+@described({"type": "string", "pattern": f"^({any_case(_ACTIONS)})$"}, {"enum": list(_ACTIONS)})
 def action(value: Any) -> str:
     """What a rule does, in lower case."""
     if not isinstance(value, str):
         raise InvalidInput(f"Input value {_short(value)} must be string type")
-    if value.lower() not in ("allow", "deny", "reject"):
+    if value.lower() not in _ACTIONS:
         raise InvalidValue(f"{_short(value)} is not in valid_values.")
     return value.lower()
 
 
+@described({"anyOf": [_PREFIX_SCHEMA, {"enum": [None, ""]}]}, or_null(_PREFIX_SCHEMA))
 def address_or_prefix(value: Any) -> str | None:
     """An address or prefix as the user wrote it, host bits included; null or empty for any."""
     if value is None or value == "":
@@ -107,6 +146,10 @@ def address_or_prefix(value: Any) -> str | None:
     raise InvalidValue(f"'{_short(value)}' is neither a valid IP address, nor is it a valid IP subnet.")
 
 
+@described(
+    {"anyOf": [_RANGE_SCHEMA, {"type": "integer", "minimum": 1, "maximum": 65535}]},
+    _RANGE_SCHEMA,
+)
 def port_range(value: Any) -> str | None:
     """``"N"`` or ``"A:B"`` for a range that a packet can match; null for any.
 
@@ -118,16 +161,25 @@ def port_range(value: Any) -> str | None:
     return None if text is None else _canonical_range(text)
 
 
+@described(
+    {"anyOf": [_RANGE_SCHEMA, {"type": "integer", "minimum": 0, "maximum": 65535}]},
+    _RANGE_SCHEMA,
+)
 def port_range_or_clear(value: Any) -> str | None:
     """As ``port_range``; ``"0"`` clears the port, as Terraform does it."""
     return None if _port_range(value) == "0" else port_range(value)
 
 
+@described(or_null(_UUID_SCHEMA))
 def uuid_or_null(value: Any) -> str | None:
     """The id of something else, or null."""
     return None if value is None else _uuid(value)
 
 
+@described(
+    {"type": ["array", "null"], "items": _UUID_SCHEMA, "uniqueItems": True},
+    {"type": "array", "items": _UUID_SCHEMA},
+)
 def uuid_list(value: Any) -> tuple[str, ...]:
     """Ids, none twice, in order; null is none."""
     if value is None:
@@ -140,6 +192,10 @@ def uuid_list(value: Any) -> tuple[str, ...]:
     return tuple(ids)
 
 
+@described(
+    {"type": ["string", "null"], "pattern": "^([0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5})?$"},
+    {"type": "string", "pattern": f"^({_MAC.pattern})?$"},
+)
 def mac_address(value: Any) -> str:
     """A MAC address in lower case with colons; null or empty for none known."""
     if value is None or value == "":
@@ -150,6 +206,10 @@ def mac_address(value: Any) -> str:
     return text
 
 
+@described(
+    or_null(items({"ip_address": _ADDRESS_SCHEMA}, subnet_id=or_null(_UUID_SCHEMA))),
+    items({"ip_address": _ADDRESS_SCHEMA}, subnet_id=_UUID_SCHEMA),
+)
 def fixed_ips(value: Any) -> list[dict[str, str]]:
     """Addresses of a port: a list of ``{"ip_address": ..., "subnet_id": ...}``, the subnet optional."""
     fixed = []
@@ -161,6 +221,10 @@ def fixed_ips(value: Any) -> list[dict[str, str]]:
     return fixed
 
 
+@described(
+    or_null(items({"ip_address": _PREFIX_SCHEMA}, mac_address={"type": ["string", "null"]})),
+    items({"ip_address": _PREFIX_SCHEMA}, mac_address={"type": "string"}),
+)
 def address_pairs(value: Any) -> list[dict[str, str]]:
     """Further sources of a port: a list of ``{"ip_address": ..., "mac_address": ...}``, the MAC optional."""
     pairs = []
@@ -173,6 +237,7 @@ def address_pairs(value: Any) -> list[dict[str, str]]:
     return pairs
 
 
+@described({"type": ["object", "null"]}, {"type": "object"})
 def profile(value: Any) -> dict[str, Any]:
     """An object whose meaning is the host's; null is empty."""
     if value is None:

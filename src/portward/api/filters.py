@@ -8,6 +8,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from portward.api import converters as to
 from portward.api.attributes import Filter
+from portward.api.converter import Converter, described
 from portward.model import InvalidValue
 from portward.service.context import Context
 from portward.service.status import Status, with_status
@@ -29,7 +30,7 @@ def tags(table: Any, *, every: bool, negated: bool = False) -> Filter:
         bears = with_tags(table, [tag for tags in values for tag in tags], every=every)
         return not_(bears) if negated else bears
 
-    return Filter(lambda value: _text(value).split(","), condition)
+    return Filter(Converter(lambda value: _text(value).split(","), _text.takes, _text.shows), condition)
 
 
 def status() -> Filter:
@@ -44,6 +45,7 @@ def status() -> Filter:
 def fixed_ips() -> Filter:
     """By one address or subnet of ports: ``ip_address=A``, ``subnet_id=S``; a repeated filter takes any of them."""
 
+    @described({"type": "string", "pattern": "^(ip_address|subnet_id)=."})
     def convert(value: Any) -> str:
         key, _, wanted = str(value).partition("=")
         if key == "ip_address":

@@ -15,6 +15,7 @@ from portward.service.errors import NotFound
 from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, Port
 
 Table = type[FirewallRule] | type[FirewallPolicy] | type[FirewallGroup] | type[Port]
+TAG = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[^,]+$"}
 _WRITING = frozenset({"create", "update"})
 
 
@@ -62,6 +63,7 @@ def trailing(table: Table) -> list[Attribute]:
             key="tags",
             description="Words that clients put on it, by the sub-resource `tags`",
             read=lambda view: view.tags,
+            schema={"type": "array", "items": TAG},
             filter=filters.tags(table, every=True),
         ),
     ]

@@ -14,7 +14,7 @@ from portward.service.errors import (
     FirewallRuleNotFound,
     PortNotFound,
 )
-from portward.service.status import status_of
+from portward.service.status import Status, status_of
 from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, Port
 
 #: Of attributes that only some may read.
@@ -22,7 +22,7 @@ _HIDDEN = frozenset({"get"})
 
 
 def _address(column: InstrumentedAttribute[str | None], description: str) -> Attribute:
-    return stored(column, description, to.address_or_prefix, convert_filter=lambda value: value or None)
+    return stored(column, description, to.address_or_prefix, convert_filter=to.string_or_null(4096))
 
 
 def _port_range(column: InstrumentedAttribute[str | None], description: str) -> Attribute:
@@ -81,6 +81,7 @@ RULES = Resource(
                 key="firewall_policy_id",
                 description="Ids of the policies in which it stands; null for none",
                 read=lambda view: list(view.policy_ids) or None,
+                schema={"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1},
                 filter=filters.members(rules.in_policies),
             ),
             *trailing(FirewallRule),
@@ -113,6 +114,7 @@ POLICIES = Resource(
                 key="firewall_rules",
                 description="Ids of its rules; the first that matches decides",
                 read=lambda view: view.rule_ids,
+                schema=to.uuid_list.shows,
                 convert=to.uuid_list,
                 convert_update=to.uuid_list,
                 filter=filters.members(policies.with_rules),
@@ -147,6 +149,7 @@ GROUPS = Resource(
                 key="status",
                 description="How far the hosts are with it",
                 read=lambda view: view.status,
+                schema={"enum": list(Status)},
                 filter=filters.status(),
                 sort=lambda context: status_of(context.now),
             ),
@@ -155,6 +158,7 @@ GROUPS = Resource(
                 key="ports",
                 description="Ids of the ports that it protects",
                 read=lambda view: view.port_ids,
+                schema=to.uuid_list.shows,
                 convert=to.uuid_list,
                 convert_update=to.uuid_list,
                 filter=filters.members(groups.with_ports),

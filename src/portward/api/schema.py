@@ -11,7 +11,7 @@ import msgspec
 
 from portward.api.attributes import Attribute, Filter
 from portward.api.body import parse_json, refuse_unknown
-from portward.api.converters import Converter
+from portward.api.converter import Converter
 from portward.api.errors import BadRequestBody, HTTPBadRequest
 from portward.model import InvalidValue
 
@@ -119,7 +119,7 @@ class Schema:
         return {name: value for name, value in given.items() if value is not None or name not in self.null_only}
 
 
-def convert_value(name: str, convert: Converter, value: Any) -> Any:
+def convert_value(name: str, convert: Converter[Any], value: Any) -> Any:
     """``value`` as ``convert`` makes it.
 
     Raises:

@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from portward.api import converters as to
-from portward.api.converters import Converter
+from portward.api.converter import Converter
 from portward.model import InvalidValue
 from portward.service.errors import InvalidInput
 
