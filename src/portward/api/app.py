@@ -16,6 +16,7 @@ from portward.api.envelope import Envelope
 from portward.api.errors import HTTPForbidden, HTTPNotFound
 from portward.api.handlers import Handler, Handlers, Methods, json_response
 from portward.api.news import News
+from portward.api.openapi import make_document
 from portward.api.resource import Resource
 from portward.api.resources import ALL, GROUPS, POLICIES
 from portward.config import Settings
@@ -42,6 +43,7 @@ def create_app(
     handlers = Handlers(store, news, settings, clock)
     routes = [
         *_discovery_routes(handlers),
+        _route("/openapi.json", GET=_fixed(msgspec.json.encode(make_document(settings)))),
         *(_route(path, GET=_no_tenants) for path in _TENANTS),
         *(_route(path, GET=handler) for path, handler in unasked.items()),
         *(route for resource in ALL for route in _resource_routes(handlers, resource)),
@@ -114,6 +116,15 @@ def _discovery_routes(handlers: Handlers) -> list[Route]:
         _route("/v2.0/extensions", GET=extensions),
         _route("/v2.0/extensions/{alias}", GET=extension),
     ]
+
+
+def _fixed(document: bytes) -> Handler:
+    """A handler that answers ``document`` to everybody."""
+
+    async def answer(_request: Request) -> Response:
+        return json_response(document)
+
+    return answer
 
 
 async def _no_tenants(_request: Request) -> Response:

@@ -1,0 +1,157 @@
+"""The calls that are no resource's: actions on policies and groups, explain, hosts, and what clients read first."""
+
+import msgspec
+
+from portward.api import converters as to
+from portward.api.openapi.parts import Json, in_path, object_of, operation, ref, unasked
+from portward.api.openapi.resources import whole_names
+from portward.api.resources import GROUPS, POLICIES
+from portward.service.explain import Explanation
+from portward.service.status import Realisation
+
+_TEXT = {"type": "string"}
+_LINK = object_of({"rel": _TEXT, "href": {"type": "string", "format": "uri"}})
+_VERSION = object_of(
+    {"id": {"const": "v2.0"}, "status": {"const": "CURRENT"}, "links": {"type": "array", "items": _LINK}}
+)
+_EXTENSION = object_of(
+    {
+        "name": _TEXT,
+        "alias": _TEXT,
+        "description": _TEXT,
+        "updated": {"type": "string", "format": "date-time"},
+        "links": {"type": "array", "maxItems": 0},
+    }
+)
+_ID = in_path("id", "The item's id")
+_MOMENT = {"type": ["string", "null"], "format": "date-time"}
+_HOST = object_of(
+    {
+        "name": _TEXT,
+        "silent": {"type": "boolean", "description": "Its agent has not asked for 75 s, or never"},
+        "revoked": {"type": "boolean", "description": "Its token was taken back"},
+        "realised_generation": {"type": ["integer", "null"]},
+        "last_poll_at": _MOMENT,
+        "created_at": {"type": "string", "format": "date-time"},
+    }
+)
+_NEIGHBOUR = {"type": ["string", "null"], "description": 'Id of a rule; "" and null: none'}
+_RULE_ID = to.string(36).takes | {"description": "Id of the rule"}
+
+
+def schemas() -> Json:
+    """What stands in ``components`` for them."""
+    _, found = msgspec.json.schema_components([Realisation, Explanation], ref_template="#/components/schemas/{name}")
+    # The names of hosts are left out for those who may not know them.
+    found["PortRealisation"]["required"] = [name for name in found["PortRealisation"]["required"] if name != "host"]
+    return found
+
+
+def paths() -> Json:
+    """Their paths."""
+    policy = {"allOf": [ref("firewall_policy"), {"required": whole_names(POLICIES.schema)}]}
+    refusals = (404, 409, 412)
+    policy_path, group_path = f"/v2.0{POLICIES.path}/{{id}}", f"/v2.0{GROUPS.path}/{{id}}"
+    insertion = object_of({"firewall_rule_id": _RULE_ID}, {"insert_before": _NEIGHBOUR, "insert_after": _NEIGHBOUR})
+    return {
+        f"{policy_path}/insert_rule": {
+            "parameters": [_ID],
+            "put": operation(
+                "insert_rule",
+                "firewall_policies",
+                "Put a rule into a policy: just before `insert_before`, else just after `insert_after`, else first",
+                200,
+                policy,
+                body=insertion,
+                refusals=refusals,
+            ),
+        },
+        f"{policy_path}/remove_rule": {
+            "parameters": [_ID],
+            "put": operation(
+                "remove_rule",
+                "firewall_policies",
+                "Take a rule out of a policy",
+                200,
+                policy,
+                body=object_of({"firewall_rule_id": _RULE_ID}),
+                refusals=refusals,
+            ),
+        },
+        f"{group_path}/realisation": {
+            "parameters": [_ID],
+            "get": operation(
+                "get_firewall_group_realisation",
+                "firewall_groups",
+                "What became of each port of a group on its host, and why",
+                200,
+                object_of({"realisation": ref("Realisation")}),
+                refusals=(404, 412),
+            ),
+        },
+        "/v2.0/fwaas/explain": {
+            "post": operation(
+                "explain",
+                "explain",
+                "Which rule decides a packet at a port, and why none before it does",
+                200,
+                object_of({"explanation": ref("Explanation")}),
+                body=object_of({"explain": _question()}),
+                refusals=(404, 409),
+            )
+        },
+        "/v2.0/fwaas/hosts": {
+            "get": operation(
+                "list_hosts",
+                "hosts",
+                "The hosts, and what their agents last said",
+                200,
+                object_of({"hosts": {"type": "array", "items": _HOST}}),
+            )
+        },
+    } | _discovery()
+
+
+def _question() -> Json:
+    def number(highest: int) -> Json:
+        return {"type": ["integer", "null"], "minimum": 0, "maximum": highest}
+
+    packet = object_of(
+        {"source": _TEXT, "destination": _TEXT, "protocol": {"type": ["string", "integer"]}},
+        {
+            "source_port": number(65535),
+            "destination_port": number(65535),
+            "icmp_type": number(255),
+            "icmp_code": number(255),
+        },
+    )
+    return object_of({"port_id": _TEXT, "direction": {"enum": ["ingress", "egress"]}, "packet": packet})
+
+
+def _discovery() -> Json:
+    resource = object_of({"name": _TEXT, "collection": _TEXT, "links": {"type": "array", "items": _LINK}})
+    version = object_of({"version": _VERSION, "resources": {"type": "array", "items": resource}})
+    extensions = object_of({"extensions": {"type": "array", "items": _EXTENSION}})
+    return {
+        "/": {
+            "get": unasked(
+                "versions", "The versions of the API", object_of({"versions": {"type": "array", "items": _VERSION}})
+            )
+        },
+        "/v2.0": {"get": unasked("version", "The version and its resources", version)},
+        "/openapi.json": {"get": unasked("openapi", "This document", {"type": "object"})},
+        "/v2.0/extensions": {
+            "get": operation("list_extensions", "discovery", "What there is beyond Neutron's core", 200, extensions)
+        },
+        "/v2.0/extensions/{alias}": {
+            "parameters": [in_path("alias", "The extension's short name")],
+            "get": operation(
+                "get_extension",
+                "discovery",
+                "One extension",
+                200,
+                object_of({"extension": _EXTENSION}),
+                refusals=(404,),
+            ),
+        },
+    }
