@@ -1,8 +1,8 @@
 """Firewall policies: ordered lists of rules. A policy may be applied by many groups.
 
 ``audited`` says that somebody has looked at the policy as it is now; so any change makes it false, unless the same
-request says otherwise. Positions are kept with gaps allowed, so that an insertion moves what follows it in one
-statement.
+request says otherwise. Positions are kept with gaps between them, so that an insertion moves no other rule, but
+once in a while all that follow it, in one statement.
 """
 
 from collections.abc import Iterable, Sequence
@@ -27,6 +27,10 @@ from portward.service.rows import ALL, Page, add, assign, delete_rows, find, lis
 from portward.service.sharing import check_policy_unsharing, check_rule, check_rules, check_sharing
 from portward.service.tags import tags_of
 from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, PolicyRule
+
+
+#: Between the positions of two neighbours in a list that is stored as a whole.
+_GAP = 1024
 
 
 class PolicyValues(msgspec.Struct, frozen=True, kw_only=True):
@@ -170,12 +174,7 @@ def insert_rule(
     if neighbour and neighbour not in rule_ids:
         raise FirewallRuleNotAssociatedWithPolicy(neighbour, policy_id)
     index = 0 if not neighbour else rule_ids.index(neighbour) + (0 if before else 1)
-    position = places[index][1] if index < len(places) else places[-1][1] + 1 if places else 0
-    session.execute(
-        update(PolicyRule)
-        .where(PolicyRule.policy_id == policy.id, PolicyRule.position >= position)
-        .values(position=PolicyRule.position + 1)
-    )
+    position = _make_room(session, policy.id, [position for _, position in places], index)
     session.add(PolicyRule(policy_id=policy.id, rule_id=rule.id, position=position))
     _list_changed(session, context, policy, takes_part=rule.enabled)
     return _view(session, policy, (*rule_ids[:index], rule.id, *rule_ids[index:]))
@@ -218,6 +217,22 @@ def _places(session: Session, policy_id: str) -> Sequence[tuple[str, int]]:
     return [(row.rule_id, row.position) for row in session.execute(query.order_by(PolicyRule.position))]
 
 
+def _make_room(session: Session, policy_id: str, positions: Sequence[int], index: int) -> int:
+    """A free position for the rule that is to be number ``index``; only where the gap is used up do others move."""
+    if not positions:
+        return 0
+    if index == 0:
+        return positions[0] - _GAP
+    if index == len(positions):
+        return positions[-1] + _GAP
+    low, high = positions[index - 1], positions[index]
+    if high - low < 2:
+        follows = (PolicyRule.policy_id == policy_id, PolicyRule.position >= high)
+        session.execute(update(PolicyRule).where(*follows).values(position=PolicyRule.position + _GAP))
+        high += _GAP
+    return (low + high) // 2
+
+
 def _views(session: Session, rows: Sequence[FirewallPolicy]) -> list[PolicyView]:
     ids = [row.id for row in rows]
     tags = tags_of(session, ids)
@@ -251,7 +266,7 @@ def _store_rules(session: Session, policy_id: str, rule_ids: Sequence[str]) -> N
         session.execute(
             insert(PolicyRule),
             [
-                {"policy_id": policy_id, "rule_id": rule_id, "position": position}
-                for position, rule_id in enumerate(rule_ids)
+                {"policy_id": policy_id, "rule_id": rule_id, "position": place * _GAP}
+                for place, rule_id in enumerate(rule_ids)
             ],
         )

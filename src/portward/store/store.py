@@ -10,12 +10,13 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass
 from typing import TypeVar
 
 import structlog
 from sqlalchemy import Engine, select, update
 from sqlalchemy.exc import DBAPIError
-from sqlalchemy.orm import Session
+from sqlalchemy.orm import Session, SessionTransaction
 
 from portward.store.engine import make_engine, parse
 from portward.store.errors import StoreError
@@ -127,17 +128,31 @@ class Store:
 
 def raise_generation(session: Session) -> int:
     """The generation of this transaction, raised by the first call in it: something changed for a host."""
-    transaction = session.get_transaction()
-    raised = session.info.get("generation")
-    if raised is None or raised[0] is not transaction:
-        generation = _lock(session) + 1
-        session.execute(update(State).where(State.id == 1).values(generation=generation))
-        raised = session.info["generation"] = (session.get_transaction(), generation)
-    return int(raised[1])
+    locked = _locked(session) or _lock(session)
+    if not locked.raised:
+        locked.generation += 1
+        locked.raised = True
+        session.execute(update(State).where(State.id == 1).values(generation=locked.generation))
+    return locked.generation
 
 
-def _lock(session: Session) -> int:
+@dataclass
+class _Locked:
+    """That a transaction holds the row of ``state``, and the generation in it."""
+
+    transaction: SessionTransaction | None
+    generation: int
+    raised: bool = False
+
+
+def _locked(session: Session) -> _Locked | None:
+    found: _Locked | None = session.info.get("locked")
+    return found if found is not None and found.transaction is session.get_transaction() else None
+
+
+def _lock(session: Session) -> _Locked:
     generation = session.scalar(select(State.generation).where(State.id == 1).with_for_update())
     if generation is None:
         raise StoreError("the database is damaged, restore a backup: its table state is empty")
-    return generation
+    locked = session.info["locked"] = _Locked(session.get_transaction(), generation)
+    return locked

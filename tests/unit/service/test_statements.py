@@ -15,7 +15,7 @@ from unit.service.world import World, sqlite
 #: What a call may cost, the lock of the order of writes included.
 AT_MOST = 15
 #: What more a call may cost that has to make a default group first: once in a project's life.
-MAKING = 7
+MAKING = 3
 
 
 class Sized:
