@@ -166,12 +166,12 @@ def record_report(session: Session, host: str, report: Report) -> None:
         return
     errors = {port.port_id: _clean(port.error) for port in report.ports if port.error is not None}
     session.execute(delete(tables.PortError).where(tables.PortError.host == host))
-    if errors := {port_id: reason for port_id, reason in errors.items() if port_id in own}:
+    if kept := _keep_ports(session, host, errors):
         session.execute(
             insert(tables.PortError),
             [
-                {"host": host, "port_id": port_id, "generation": report.generation, "reason": reason}
-                for port_id, reason in errors.items()
+                {"host": host, "port_id": port_id, "generation": report.generation, "reason": errors[port_id]}
+                for port_id in kept
             ],
         )
     note_realised(session, host)
@@ -185,6 +185,18 @@ def _refuse_foreign(session: Session, host: str, not_own: Collection[str]) -> No
         ).all()
         if foreign:
             raise ForeignPorts(f"host {host} reported about ports of other hosts: {', '.join(foreign[:5])}")
+
+
+def _keep_ports(session: Session, host: str, port_ids: Collection[str]) -> list[str]:
+    """Those of the ports that are bound to ``host``; until this transaction ends, nobody can delete them.
+
+    Without that, a port deleted since it was looked up would leave its error behind, which the database refuses.
+    """
+    ids, kept = sorted(port_ids), list[str]()
+    for start in range(0, len(ids), _CHUNK):
+        found = select(tables.Port.id).where(tables.Port.id.in_(ids[start : start + _CHUNK]), tables.Port.host == host)
+        kept += session.scalars(found.order_by(tables.Port.id).with_for_update(read=True, key_share=True))
+    return kept
 
 
 def _clean(reason: str) -> str:
