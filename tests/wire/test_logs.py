@@ -19,24 +19,40 @@ from wire.conftest import DEADLINE
 
 SERVE = "from portward.api import serve; from portward.config import load; serve(load())"
 PASSWORD, TOKEN = "s3cr3t-password", "gAAAAA-s3cr3t-token"
+#: Nobody is there: port 1 is tcpmux.
+KEYSTONE = f"""
+[keystone]
+auth_url = "http://127.0.0.1:1/v3"
+www_authenticate_uri = "http://127.0.0.1:1/v3"
+auth_type = "password"
+username = "portward"
+password = "{PASSWORD}"
+project_name = "service"
+user_domain_name = "Default"
+project_domain_name = "Default"
+http_request_max_retries = 0
+"""
 
 
 class Server:
     """A server with users and passwords, at debug level; ``stop`` returns its log."""
 
-    def __init__(self, directory: Path, level: str = "debug") -> None:
+    def __init__(self, directory: Path, mode: str = "http_basic") -> None:
         users = directory / "users"
         hashed = bcrypt.hashpw(PASSWORD.encode(), bcrypt.gensalt(4)).decode()
         users.write_text(f"alice:{hashed}:p1:member\n")
         users.chmod(0o600)
+        config = directory / "portward.toml"
+        config.write_text(KEYSTONE if mode == "keystone" else "")
         self.database = directory / "portward.db"
         settings = {
             "API__LISTEN": "127.0.0.1:0",
             "AGENT_API__LISTEN": "127.0.0.1:0",
             "DATABASE__URL": f"sqlite:///{self.database}",
-            "AUTH__MODE": "http_basic",
+            "AUTH__MODE": mode,
             "AUTH__USERS_FILE": str(users),
-            "LOG__LEVEL": level,
+            "LOG__LEVEL": "debug",
+            "CONFIG": str(config),
         }
         self._log = (directory / "log").open("wb")
         self.process = subprocess.Popen(
@@ -123,3 +139,17 @@ def test_no_secret_is_in_the_log_whatever_goes_wrong(server: Server) -> None:
     assert TOKEN not in text
     assert basic not in text
     assert "$2b$" not in text
+
+
+def test_a_keystone_that_is_away_brings_no_token_and_no_password_into_the_log(tmp_path: Path) -> None:
+    server = Server(tmp_path, "keystone")
+    try:
+        header = {"X-Auth-Token": TOKEN, "X-Service-Token": TOKEN}
+        status = httpx2.get(f"{server.api}/v2.0/ports", headers=header, trust_env=False, timeout=60).status_code
+        log = server.stop()
+    finally:
+        server.close()
+    assert status in (401, 503)
+    assert any(line["level"] in ("warning", "error", "critical") for line in log), "what failed was said"
+    assert TOKEN not in json.dumps(log)
+    assert PASSWORD not in json.dumps(log)
