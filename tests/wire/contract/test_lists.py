@@ -153,7 +153,7 @@ OWN = {
     RULE: ["protocol", "ip_version", "source_ip_address", "destination_ip_address", "source_port", "destination_port",
            "action", "enabled"],
     POLICY: ["audited"],
-    GROUP: ["admin_state_up", "ingress_firewall_policy_id", "egress_firewall_policy_id"],
+    GROUP: ["admin_state_up", "status", "ingress_firewall_policy_id", "egress_firewall_policy_id"],
 }  # fmt: skip
 
 
