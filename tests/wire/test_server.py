@@ -121,12 +121,12 @@ def test_a_database_that_breaks_under_way_is_503_without_a_trace(tmp_path: Path)
     with running(settings(tmp_path)) as url:
         api = Api(url)
         connection = sqlite3.connect(tmp_path / "portward.db")
-        connection.execute("DROP TABLE firewall_policy_rules")
+        connection.execute("DROP TABLE firewall_rules")
         connection.close()
         answer = api.request("GET", "/v2.0/fwaas/firewall_rules")
         assert answer.status_code == 503
         assert answer.json()["NeutronError"]["type"] == "HTTPServiceUnavailable"
-        assert "firewall_policy_rules" not in answer.text
+        assert "firewall_rules" not in answer.text
         assert api.make("port"), "what does not need it goes on"
         api.http.close()
 

@@ -28,7 +28,6 @@ from portward.service.sharing import check_policy_unsharing, check_rule, check_r
 from portward.service.tags import tags_of
 from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, PolicyRule
 
-
 #: Between the positions of two neighbours in a list that is stored as a whole.
 _GAP = 1024
 
