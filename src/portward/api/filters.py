@@ -23,6 +23,11 @@ def members(condition: Callable[[list[str]], ColumnElement[bool]]) -> Filter:
     return Filter(_text, lambda ids, _context: condition(ids))
 
 
+def holders(condition: Callable[[list[str], Context], ColumnElement[bool]]) -> Filter:
+    """By ids of what it belongs to: the caller sees one of them."""
+    return Filter(_text, condition)
+
+
 def tags(table: Any, *, every: bool, negated: bool = False) -> Filter:
     """By tags with commas between: rows of ``table`` that bear ``every`` one, or any; ``negated``: the others."""
 

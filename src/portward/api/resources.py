@@ -82,7 +82,7 @@ RULES = Resource(
                 description="Ids of the policies in which it stands; null for none",
                 read=lambda view: list(view.policy_ids) or None,
                 schema={"type": ["array", "null"], "items": {"type": "string"}, "minItems": 1},
-                filter=filters.members(rules.in_policies),
+                filter=filters.holders(rules.in_policies),
             ),
             *trailing(FirewallRule),
         ],

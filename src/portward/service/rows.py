@@ -61,7 +61,7 @@ def find(session: Session, context: Context, table: type[Row], id_: str, missing
 
 def listed(session: Session, context: Context, table: type[Row], page: Page) -> Sequence[Row]:
     """The rows of ``table`` on the page, in one statement."""
-    query = select(table).where(*_visible(context, table), *page.where).order_by(*page.order_by, table.id)
+    query = select(table).where(*visible(context, table), *page.where).order_by(*page.order_by, table.id)
     return session.scalars(query.limit(page.limit)).all()
 
 
@@ -133,7 +133,7 @@ def first_missing(wanted: Iterable[str], there: Collection[str]) -> str | None:
     return next((id_ for id_ in wanted if id_ not in there), None)
 
 
-def _visible(context: Context, table: type[Row]) -> list[ColumnElement[bool]]:
+def visible(context: Context, table: type[Row]) -> list[ColumnElement[bool]]:
     """``may_see`` as a condition on ``table``."""
     if context.is_admin:
         return []

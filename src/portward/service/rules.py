@@ -36,6 +36,7 @@ from portward.service.rows import (
     project_of,
     select_in,
     touch,
+    visible,
 )
 from portward.service.sharing import check_rule_unsharing
 from portward.service.tags import tags_of
@@ -162,9 +163,11 @@ def delete_rule(session: Session, context: Context, rule_id: str) -> None:
     delete_rows(session, FirewallRule, [row.id])
 
 
-def in_policies(policy_ids: Iterable[str]) -> ColumnElement[bool]:
-    """Condition on rules: to stand in one of these policies."""
-    return FirewallRule.id.in_(select(PolicyRule.rule_id).where(PolicyRule.policy_id.in_(policy_ids)))
+def in_policies(policy_ids: Iterable[str], context: Context) -> ColumnElement[bool]:
+    """Condition on rules: to stand in one of these policies, as far as the caller sees them."""
+    places = select(PolicyRule.rule_id).join(FirewallPolicy, FirewallPolicy.id == PolicyRule.policy_id)
+    seen = places.where(FirewallPolicy.id.in_(policy_ids), *visible(context, FirewallPolicy))
+    return FirewallRule.id.in_(seen)
 
 
 def _note_change(
