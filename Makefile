@@ -1,6 +1,6 @@
 # Everything a user or a developer of Portward does, by name. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo run test lint unit wire properties packets lock clean
+.PHONY: help setup setup-test demo run test lint unit wire properties packets bench reference lock clean
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest -q
 
@@ -33,6 +33,9 @@ unit wire properties packets: setup-test  ## one kind of test
 
 bench: setup-test  ## what must be fast, measured beside its peers; writes benchmarks/latest.json
 	@PYTHONPATH=tests $(PYTHON) -m benchmarks
+
+reference:  ## renew the pages of docs/reference that follow from the code
+	$(PYTHON) -m tools.reference
 
 lock:  ## renew requirements.txt from pyproject.toml (needs uv)
 	uv pip compile --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -4,12 +4,13 @@ import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import urlencode
 
 import httpx2
 import jsonschema
 import pytest
 import schemathesis
-from hypothesis import HealthCheck, given, seed
+from hypothesis import HealthCheck, assume, given, seed
 from hypothesis import settings as tried
 from hypothesis import strategies as st
 from schemathesis import GenerationMode
@@ -91,6 +92,7 @@ def test_each_call_answers_as_the_document_says_whatever_it_is_sent(
     def ask(case: Any, meets: bool) -> None:
         if there is not None and meets:
             case.path_parameters["id"] = there
+        assume(len(urlencode(case.query or {}, doseq=True)) < 60_000)  # what is longer is refused before it is read
         case.call_and_validate(base_url=server, checks=_CHECKS)
 
     ask()

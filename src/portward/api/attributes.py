@@ -4,7 +4,7 @@ What it refuses to know: what an attribute means. That is ``service``'s.
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from typing import Any
 
@@ -16,7 +16,7 @@ from portward.api.converters import string
 from portward.service.context import Context
 
 #: What most lists are filtered by.
-_TEXT = string(4096)
+_TEXT = replace(string(4096), shows={"type": "string"})
 #: What an attribute is sorted by: an expression of SQL, as of the caller's time.
 Sort = Callable[[Context], ColumnElement[Any]]
 

@@ -132,7 +132,7 @@ def _overrides(policy_file: Path) -> dict[str, str]:
     known = {default.name for default in DEFAULTS}
     for name, check in given.items():
         if name not in known:
-            raise ConfigurationError(f"{policy_file}: {name!r} is no rule; see docs/reference/policy.md")
+            raise ConfigurationError(f"{policy_file}: {name!r} is no rule; see docs/reference/policy-rules.md")
         if not isinstance(check, str):
             raise ConfigurationError(f'{policy_file}: {name}: a check is a string, such as "role:member"')
         for word in check.split():

@@ -101,10 +101,15 @@ class Unauthenticated(PortwardError):
 _NAMES: dict[type[ServiceError], str] = dict.fromkeys((BadRequestBody, BadIfMatch, BadLimit), "BadRequest")
 
 
+def error_type(kind: type[ServiceError]) -> str:
+    """The name that clients read."""
+    return _NAMES.get(kind, kind.__name__)
+
+
 def error_response(error: ServiceError) -> Response:
     """``error`` as Neutron would answer it."""
     kind = type(error)
-    body = {"NeutronError": {"type": _NAMES.get(kind, kind.__name__), "message": str(error), "detail": ""}}
+    body = {"NeutronError": {"type": error_type(kind), "message": str(error), "detail": ""}}
     headers = {"Content-Type": "application/json"}
     if kind.status == 503:
         headers["Retry-After"] = "5"  # seconds

@@ -35,7 +35,7 @@ def _check_listen(value: str) -> str:
 class Listener(_Section):
     """Where a server listens, as ``HOST:PORT``; IPv6 in brackets."""
 
-    listen: str
+    listen: str  # HOST:PORT; IPv6 in brackets
     tls_cert: Path | None = None  # PEM: the certificate, then those between it and the CA's; both or none
     tls_key: Path | None = None  # PEM, without a passphrase
 
@@ -67,8 +67,8 @@ class Listener(_Section):
 class API(Listener):
     """``[api]``: what users and OpenStack clients talk to."""
 
-    listen: str = "127.0.0.1:9696"  # or unix:/run/portward/api.sock
-    max_body: Annotated[int, Field(ge=1024, le=2**30)] = 1024 * 1024  # bytes
+    listen: str = "127.0.0.1:9696"  # HOST:PORT, IPv6 in brackets; or unix:/run/portward/api.sock
+    max_body: Annotated[int, Field(ge=1024, le=2**30)] = 1024 * 1024  # bytes of a request
     trust_forwarded: bool = False  # true behind a proxy that sets X-Forwarded-Proto, -Host and -Prefix
     metrics: bool = True  # false: /metrics is on the agents' listener alone
 
@@ -85,7 +85,7 @@ class API(Listener):
 class AgentAPI(Listener):
     """``[agent_api]``: what the agents of the hosts talk to."""
 
-    listen: str = "127.0.0.1:9697"
+    listen: str = "127.0.0.1:9697"  # HOST:PORT, IPv6 in brackets
 
 
 class Database(_Section):
@@ -101,7 +101,7 @@ class Database(_Section):
 class Auth(_Section):
     """``[auth]``: who the caller is, and what callers may. ``none`` makes every caller an admin."""
 
-    mode: Literal["none", "http_basic", "keystone"] = "none"
+    mode: Literal["none", "http_basic", "keystone"] = "none"  # how callers show who they are
     project: str = "portward"  # the project of callers in mode none
     users_file: Path = Path("/etc/portward/users")  # of mode http_basic; `portward user add` writes it
     policy_file: Path = Path("/etc/portward/policy.yaml")  # overrides of the policy rules; may be missing
@@ -140,6 +140,9 @@ class Client(_Section):
         return self
 
 
+_Protocol = Annotated[Literal["tcp", "udp", "icmp", "sctp", "dccp"] | None, Field(validate_default=True)]
+
+
 class DefaultFirewallGroup(_Section):
     """``[default_firewall_group]``: the group that each project has, and its four rules.
 
@@ -148,21 +151,21 @@ class DefaultFirewallGroup(_Section):
 
     enabled: bool = True  # false: no project has one, and VM ports belong to no group until put into one
     ingress_enabled: bool = True  # false: the ingress rules exist and take no part
-    ingress_action: Literal["allow", "deny", "reject"] = "deny"
-    ingress_source_ipv4_address: str | None = None
-    ingress_source_ipv6_address: str | None = None
-    ingress_source_port: str | None = None
-    ingress_destination_ipv4_address: str | None = None
-    ingress_destination_ipv6_address: str | None = None
-    ingress_destination_port: str | None = None
-    egress_action: Literal["allow", "deny", "reject"] = "allow"
-    egress_source_ipv4_address: str | None = None
-    egress_source_ipv6_address: str | None = None
-    egress_source_port: str | None = None
-    egress_destination_ipv4_address: str | None = None
-    egress_destination_ipv6_address: str | None = None
-    egress_destination_port: str | None = None
-    protocol: Annotated[Literal["tcp", "udp", "icmp", "sctp", "dccp"] | None, Field(validate_default=True)] = None
+    ingress_action: Literal["allow", "deny", "reject"] = "deny"  # of the two ingress rules
+    ingress_source_ipv4_address: str | None = None  # address or prefix of the IPv4 ingress rule; none: any
+    ingress_source_ipv6_address: str | None = None  # address or prefix of the IPv6 ingress rule; none: any
+    ingress_source_port: str | None = None  # port or range A:B of the ingress rules; none: any
+    ingress_destination_ipv4_address: str | None = None  # address or prefix of the IPv4 ingress rule; none: any
+    ingress_destination_ipv6_address: str | None = None  # address or prefix of the IPv6 ingress rule; none: any
+    ingress_destination_port: str | None = None  # port or range A:B of the ingress rules; none: any
+    egress_action: Literal["allow", "deny", "reject"] = "allow"  # of the two egress rules
+    egress_source_ipv4_address: str | None = None  # address or prefix of the IPv4 egress rule; none: any
+    egress_source_ipv6_address: str | None = None  # address or prefix of the IPv6 egress rule; none: any
+    egress_source_port: str | None = None  # port or range A:B of the egress rules; none: any
+    egress_destination_ipv4_address: str | None = None  # address or prefix of the IPv4 egress rule; none: any
+    egress_destination_ipv6_address: str | None = None  # address or prefix of the IPv6 egress rule; none: any
+    egress_destination_port: str | None = None  # port or range A:B of the egress rules; none: any
+    protocol: _Protocol = None  # of all four rules; none: any
 
     @field_validator("*")
     @classmethod
@@ -194,34 +197,34 @@ class ProjectQuotas(_Section):
 class Quotas(_Section):
     """``[quotas]``: how many a project may have, its default ones counted; -1: any number."""
 
-    firewall_group: _Quota = 10
-    firewall_policy: _Quota = 10
-    firewall_rule: _Quota = 100
-    projects: dict[str, ProjectQuotas] = {}
+    firewall_group: _Quota = 10  # groups
+    firewall_policy: _Quota = 10  # policies
+    firewall_rule: _Quota = 100  # rules
+    projects: dict[str, ProjectQuotas] = {}  # a section a project, [quotas.projects.ID]; what it leaves out is as above
 
 
 class Agent(_Section):
     """``[agent]``: the agent of this host."""
 
-    host: str = Field(default_factory=socket.gethostname)  # as in binding:host_id
-    api: str = "http://127.0.0.1:9697"
+    host: str = Field(default_factory=socket.gethostname)  # as in binding:host_id of its ports
+    api: str = "http://127.0.0.1:9697"  # where [agent_api] listens
     token: str = ""  # printed once by `portward host add`
     ca_file: Path | None = None  # PEM: the CAs that the API's certificate may be from; none: those of the system
-    state_dir: Path = Path("/var/lib/portward-agent")
-    allow_root_namespace: bool = False
+    state_dir: Path = Path("/var/lib/portward-agent")  # what it enforces, kept for its next start
+    allow_root_namespace: bool = False  # ports in the namespace that the agent itself runs in
 
 
 class Log(_Section):
     """``[log]``: what the processes write to standard error, one JSON object a line."""
 
-    level: Literal["debug", "info", "warning", "error"] = "info"
+    level: Literal["debug", "info", "warning", "error"] = "info"  # the least that is written
 
 
 class Nftables(_Section):
     """``[nftables]``: the dataplane of router ports."""
 
     ct_mark_mask: Annotated[int, Field(gt=0, le=0xFFFFFFFF)] = 0xFFFF  # bits of the connection mark that are ours
-    reverse_path: Literal["strict", "loose", "off"] = "strict"
+    reverse_path: Literal["strict", "loose", "off"] = "strict"  # others: a host may forge its way into connections
 
     @field_validator("ct_mark_mask", mode="before")
     @classmethod

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from jsonschema import validate
 
 from portward.api import converters as to
 from portward.api.converter import Converter
@@ -18,6 +19,7 @@ JSON = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=12), inner, max_size=3),
     max_leaves=5,
 )
+UUID = "3e84dbe7-799d-43f1-8c17-da978d084747"
 CONVERTERS = [
     to.string(255), to.string_or_empty(255), to.boolean, to.integer, to.ip_version, to.protocol, to.action,
     to.address_or_prefix, to.port_range, to.port_range_or_clear, to.uuid_or_null, to.uuid_list, to.mac_address,
@@ -74,3 +76,23 @@ def test_ids_given_twice_are_named_in_linear_time_and_not_all_of_them() -> None:
 def test_a_prefix_length_has_one_spelling(text: str) -> None:
     with pytest.raises(InvalidValue):
         to.address_or_prefix(text)
+
+
+#: What converters take, beside what is drawn at random, which seldom is anything.
+LIKELY = st.sampled_from([
+    True, 0, 1, "True", "yes", "OFF", 4, "6", "TCP", 47, "255", "any", "Allow", "10.0.0.1/24", "2001:DB8::1", "",
+    "80", 80, "0", "1:65535", "22:22", UUID, [UUID], "FA-16-3E-00-00-01", [{"ip_address": "10.0.0.1"}],
+    [{"ip_address": "10.0.0.0/24", "mac_address": "fa:16:3e:00:00:01"}],
+    [{"ip_address": "10.0.0.1", "subnet_id": UUID}], {"netns": "n"},
+])  # fmt: skip
+
+
+@pytest.mark.parametrize("convert", CONVERTERS)
+@given(value=JSON | LIKELY)
+def test_the_schemas_of_a_converter_admit_what_it_takes_and_what_it_makes(convert: Converter, value: Any) -> None:
+    try:
+        made = convert(value)
+    except (InvalidValue, InvalidInput):
+        return
+    validate(value, convert.takes)
+    validate(list(made) if isinstance(made, tuple) else made, convert.shows)

@@ -10,6 +10,7 @@ _DESCRIPTION = """\
 Neutron's FWaaS v2 API, with its ports, and what Portward adds to it. A slash or `.json` at the end of a path is
 passed over, and `/fwaas` may be left out before `firewall_rules`, `firewall_policies` and `firewall_groups`.
 Another method than those described is answered with 405, another path with 404, in the shape of every error.
+What is no HTTP, or has more than 64 KiB of address and headers, is refused with 400 in plain text before it is read.
 """
 #: How callers show who they are, by auth mode.
 _SCHEMES: dict[str, Json] = {
