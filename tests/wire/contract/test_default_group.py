@@ -206,6 +206,18 @@ def test_a_default_rule_in_no_policy_is_protected_still(default: Personas) -> No
         assert member.delete(POLICY, policy).status_code == 409
 
 
+def test_a_members_own_rule_in_a_default_policy_is_protected_too(default: Personas) -> None:
+    """Behaviour 70. Difference 12."""
+    admin, member = default.admin, default.member
+    own = member.make(RULE)["id"]
+    policy = home(member)["egress_firewall_policy_id"]
+    assert admin.insert(policy, firewall_rule_id=own).status_code == 200
+    with unchanged(admin):
+        assert member.put(RULE, own, action="allow").status_code == 409
+        assert member.delete(RULE, own).status_code == 409
+    assert admin.change(RULE, own, action="allow")["action"] == "allow"
+
+
 def test_an_admin_changes_default_policies_and_rules(default: Personas) -> None:
     """Behaviour 70. Difference 12."""
     admin, member = default.admin, default.member

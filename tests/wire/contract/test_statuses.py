@@ -99,6 +99,8 @@ def test_ports_that_leave_are_free_at_once(admin: Api, member: Api, host: Host) 
     host.report()
     left = member.change(GROUP, group, ports=[])
     assert (left["ports"], left["status"]) == ([], "INACTIVE")
+    assert member.change(GROUP, group, ports=ports[:1])["status"] == "PENDING_CREATE", "it begins anew"
+    member.change(GROUP, group, ports=[])
     assert member.make(GROUP, ports=ports)["ports"] == ports
 
 
