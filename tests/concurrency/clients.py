@@ -59,9 +59,12 @@ class Client:
         response = self._http.request(method, path, json=json, headers=headers)
         return Event(call, _answer(call, response), sent, time.monotonic())
 
-    def run(self, random: Random, length: int, seen: Seen) -> list[Event]:
-        """``length`` calls drawn with ``random``, by one who has ``seen`` these objects."""
-        program = _Program(self.user, random, seen)
+    def run(self, random: Random, length: int, seen: Seen, *, rush: bool) -> list[Event]:
+        """``length`` calls drawn with ``random``, by one who has ``seen`` these objects.
+
+        In a ``rush`` all calls are about the list of rules of one policy, the same for all clients of its project.
+        """
+        program = _Program(self.user, random, seen, rush=rush)
         events = []
         for _ in range(length):
             events.append(self.send(program.next()))
@@ -84,8 +87,9 @@ def _answer(call: Call, response: httpx2.Response) -> Answer:
 class _Program:
     """Draws calls."""
 
-    def __init__(self, user: User, random: Random, seen: Seen) -> None:
+    def __init__(self, user: User, random: Random, seen: Seen, *, rush: bool) -> None:
         self._user = user
+        self._rush = rush
         self._random = random
         self._seen = {kind: dict(seen[kind]) for kind in KINDS}
         ports = {self._change_port: 3, self._create_port: 3} if user.is_admin else {}
@@ -107,15 +111,18 @@ class _Program:
             **ports,
             **sharing,
         }
+        if rush:
+            drawn = {self._insert: 6, self._remove: 4, self._reorder: 1}
         self._draws = list(drawn)
         self._weights = list(drawn.values())
 
     def next(self) -> Call:
         """One that can be made of what is known."""
-        while True:
+        for _ in range(1000):
             call = self._random.choices(self._draws, self._weights)[0]()
             if call is not None:
                 return call
+        return self._make(POLICY, [self._name()])  # there is nothing left to write to
 
     def learn(self, event: Event) -> None:
         """Remember what the answer told."""
@@ -220,8 +227,9 @@ class _Program:
         return None if one is None else self._call("show", kind, one, {})
 
     def _create(self, kind: str, bodies: Sequence[Mapping[str, Any]]) -> Call | None:
-        if len(self._seen[kind]) >= _CROWD[kind]:
-            return None
+        return None if len(self._seen[kind]) >= _CROWD[kind] else self._make(kind, bodies)
+
+    def _make(self, kind: str, bodies: Sequence[Mapping[str, Any]]) -> Call:
         return Call(self._user, "create", kind, bodies=tuple(bodies))
 
     def _update(self, kind: str, one: Mapping[str, Any] | None, **body: Any) -> Call | None:
@@ -243,6 +251,10 @@ class _Program:
     def _any(self, kind: str) -> Mapping[str, Any] | None:
         """One of a kind, mostly of the few that all clients prefer, and rarely one that only admins may change."""
         objects = sorted(self._seen[kind].values(), key=lambda one: str(one["id"]))
+        if self._rush and kind == POLICY:
+            project = self._random.choice(PROJECTS) if self._user.is_admin else self._user.project
+            objects = [one for one in objects if one["project_id"] == project and self._may_change(one)]
+            return objects[0] if objects else None
         if self._random.random() < 0.9:
             objects = [one for one in objects if self._may_change(one)]
         if self._random.random() < 0.5:
@@ -251,6 +263,8 @@ class _Program:
 
     def _may_change(self, one: Mapping[str, Any]) -> bool:
         protected = one["name"].startswith("default ")
+        if self._rush and protected:
+            return False
         return self._user.is_admin or (one["project_id"] == self._user.project and not protected)
 
     def _some(self, ids: Sequence[str], most: int) -> list[str]:

@@ -91,8 +91,8 @@ class Machine(RuleBasedStateMachine):
             ]
             make(GROUP, project_id=project, ports=ports[1:], **dict(zip(POLICIES, policies, strict=True)))
 
-    @rule(seeds=_SEEDS)
-    def eight_programs_at_once(self, seeds: Sequence[int]) -> None:
+    @rule(seeds=_SEEDS, rush=st.booleans())
+    def eight_programs_at_once(self, seeds: Sequence[int], rush: bool) -> None:
         """What they are answered, and what is stored then, is what one after another would have led to."""
         seen = {kind: {one["id"]: one for one in objects} for kind, objects in self.listing().items()}
 
@@ -101,9 +101,10 @@ class Machine(RuleBasedStateMachine):
                 kind: {id_: one for id_, one in seen[kind].items() if client.user.sees(self.model.items[id_])}
                 for kind in KINDS
             }
-            return client.run(Random(seed), _LENGTH, visible)
+            return client.run(Random(seed), _LENGTH, visible, rush=rush)
 
         self.steps += 1
+        rush ^= self.steps % 2 == 0  # both kinds in every run, however short
         named = [f"{seed} of client {number} in step {self.steps}" for number, seed in enumerate(seeds)]
         pairs = zip(self.cloud.clients, named, strict=True)
         programs = self.at_once([lambda client=client, seed=seed: run(client, seed) for client, seed in pairs])
