@@ -206,7 +206,7 @@ def _story(portward: Portward, world: World, *, root: bool) -> int:
         "   blue 10.2.0.0/24 fd00:2::/64 ──┘\n"
         "         └ the firewall group is put on the router's port to blue"
     )
-    with OpenStackClient(portward.url) as client:
+    with OpenStackClient({"OS_AUTH_TYPE": "none", "OS_ENDPOINT": portward.url}) as client:
         teller = Teller(portward, client, world)
         teller.tell()
     _show(teller.lines, "packets" if root else "golden model")

@@ -7,6 +7,7 @@ standard input as it would from a person.
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
 from typing import Self
@@ -19,16 +20,15 @@ class ClientError(Exception):
 
 
 class OpenStackClient:
-    """An ``openstack`` process without authentication against the API at ``url``."""
+    """An ``openstack`` process; ``access`` are the ``OS_`` variables that say where the API is and who calls."""
 
-    def __init__(self, url: str) -> None:
+    def __init__(self, access: Mapping[str, str]) -> None:
         program = Path(sys.executable).with_name("openstack")
         if not program.exists():
             raise ClientError(f"{program} is missing; run `make setup`")
         environment = {name: value for name, value in os.environ.items() if not name.startswith("OS_")}
         environment |= {
-            "OS_AUTH_TYPE": "none",
-            "OS_ENDPOINT": url,
+            **access,
             "PYTHONUNBUFFERED": "1",
             "PYTHONWARNINGS": "ignore",
             "NO_PROXY": "*",
