@@ -1,11 +1,13 @@
 """The inventory of ports over HTTP, and the names that must never reach a host."""
 
+from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
 
-from wire.conftest import UNKNOWN, Api
+from portward.config import DefaultFirewallGroup
+from wire.conftest import UNKNOWN, Api, running, settings
 
 PORT = "port"
 ROUTER = "network:router_interface"
@@ -178,3 +180,25 @@ def test_ports_are_filtered_by_what_clients_ask_for(api: Api) -> None:
     assert found(id=[one["id"], other["id"]]) == ["one", "other"]
     for nonsense in ("ip_address=%", "ip_address", "subnet_id=x", "subnet_id=", "mac_address=x", ""):
         assert api.request("GET", "/v2.0/ports", params={"fixed_ips": nonsense}).status_code == 400
+
+
+def test_vm_ports_of_a_time_without_default_groups_are_in_one_from_the_next_start_on(tmp_path: Path) -> None:
+    chosen = settings(tmp_path)
+    with running(chosen) as url:
+        api = Api(url)
+        ports = [api.make("port", device_owner="compute:nova", project_id=project)["id"] for project in ("p1", "p2")]
+        assert api.index("firewall_group") == []
+        api.http.close()
+    protecting = chosen.model_copy(update={"default_firewall_group": DefaultFirewallGroup()})
+    for _ in range(2):
+        with running(protecting) as url:
+            api = Api(url)
+            groups = {group["project_id"]: group["ports"] for group in api.index("firewall_group", name="default")}
+            assert (groups["p1"], groups["p2"]) == ([ports[0]], [ports[1]])
+            api.http.close()
+
+
+def test_a_query_for_very_many_addresses_is_refused(api: Api) -> None:
+    query = {"fixed_ips": [f"ip_address=10.0.{number // 250}.{number % 250}" for number in range(1100)]}
+    answer = api.request("GET", "/v2.0/ports", params=query)
+    assert (answer.status_code, answer.json()["NeutronError"]["type"]) == (400, "HTTPBadRequest")

@@ -16,7 +16,7 @@ from threading import Event, Thread
 import httpx2
 import pytest
 
-from portward.config import API, ConfigurationError
+from portward.config import API, ConfigurationError, DefaultFirewallGroup
 from portward.service.agents import add_host
 from portward.store import Store, StoreError
 from wire.conftest import DEADLINE, Api, running, settings
@@ -151,3 +151,14 @@ def test_a_database_that_loses_its_state_takes_no_change(tmp_path: Path) -> None
         assert api.post("firewall_rule").status_code == 503
         assert api.index("firewall_rule") == []
         api.http.close()
+
+
+def test_a_damaged_database_is_named_at_the_start(tmp_path: Path) -> None:
+    chosen = settings(tmp_path).model_copy(update={"default_firewall_group": DefaultFirewallGroup()})
+    with running(chosen):
+        pass
+    with sqlite3.connect(tmp_path / "portward.db") as connection:
+        connection.execute("DROP TABLE ports")
+    connection.close()
+    with pytest.raises(StoreError, match="restore a backup"), running(chosen):
+        pass

@@ -9,6 +9,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from portward.api import converters as to
 from portward.api.attributes import Filter
 from portward.api.converter import Converter, described
+from portward.api.errors import HTTPBadRequest
 from portward.model import InvalidValue
 from portward.service.context import Context
 from portward.service.status import Status, with_status
@@ -16,6 +17,8 @@ from portward.service.tags import with_tags
 from portward.store.tables import Port
 
 _text = to.string(4096)
+#: Each is a comparison of its own, and databases bound how deep they nest (SQLite: 1,000).
+_MOST_ADDRESSES = 200
 
 
 def members(condition: Callable[[list[str]], ColumnElement[bool]]) -> Filter:
@@ -60,6 +63,8 @@ def fixed_ips() -> Filter:
         raise InvalidValue(f"'{value}' is neither ip_address=ADDRESS nor subnet_id=UUID.")
 
     def condition(values: list[str], _context: Context) -> ColumnElement[bool]:
+        if len(values) > _MOST_ADDRESSES:
+            raise HTTPBadRequest(f"At most {_MOST_ADDRESSES} values of fixed_ips in one query")
         return or_(*(_holds(Port.fixed_ips, value) for value in values))
 
     return Filter(convert, condition)

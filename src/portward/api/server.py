@@ -13,6 +13,7 @@ from datetime import datetime
 
 import anyio
 import structlog
+from sqlalchemy.exc import DatabaseError
 
 from portward.api import unix_socket
 from portward.api.agent_app import create_agent_app
@@ -27,7 +28,9 @@ from portward.api.tls import certificate
 from portward.config import ConfigurationError, Settings, is_loopback
 from portward.config import Listener as ListenerSettings
 from portward.log import log_to_stderr
-from portward.store import Store, now, upgrade
+from portward.service.context import Context
+from portward.service.membership import adopt
+from portward.store import Store, StoreError, now, upgrade
 from portward.systemd import notify
 
 _log = structlog.get_logger(__name__)
@@ -58,6 +61,7 @@ async def serve_until(
     upgrade(settings.database.url)
     store = Store(settings.database.url)
     try:
+        _adopt_ports(store, settings, clock())
         with (
             Listener(_listen(settings.api), connections) as api,
             unix_socket.removed_at_end(settings.api.socket_path),
@@ -100,6 +104,23 @@ async def serve_until(
 async def _run(server: Server, listener: socket.socket, stop: anyio.Event) -> None:
     await server.serve([listener])
     stop.set()  # should one server ever end by itself, the other must not go on alone
+
+
+def _adopt_ports(store: Store, settings: Settings, when: datetime) -> None:
+    """VM ports of a time without default groups must not stay open because nobody touches them."""
+    if settings.default_firewall_group.enabled:
+        nobody = Context(
+            project_id="",
+            is_admin=True,
+            roles=frozenset(),
+            request_id="start",
+            now=when,
+            default_group=settings.default_firewall_group,
+        )
+        try:
+            store.writing(lambda session: adopt(session, nobody))
+        except DatabaseError as error:
+            raise StoreError(f"the database cannot be used, see to it or restore a backup: {error.orig}") from error
 
 
 async def _serve_until_signal(settings: Settings, on_ready: OnReady | None) -> None:

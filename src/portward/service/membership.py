@@ -8,7 +8,7 @@ between two calls. Both groups are changed by it.
 from collections.abc import Collection, Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import delete, insert, or_, select
+from sqlalchemy import delete, exists, insert, or_, select
 from sqlalchemy.orm import Session
 
 from portward.model import PortKind, port_kind
@@ -80,6 +80,17 @@ def enter_default(session: Session, context: Context, port: Port) -> None:
     """Put the port, which no group covers, into its project's default group if it is a VM's."""
     if port_kind(port.device_owner) is PortKind.VM:
         ports_moved(session, context, enter(session, context, {port.id: port.project_id}))
+
+
+def adopt(session: Session, context: Context) -> None:
+    """Put every VM port that no group covers into its project's default group.
+
+    Such ports are from a time without default groups: an earlier release, or the operator's wish.
+    """
+    uncovered = select(Port.id, Port.project_id, Port.device_owner).where(~exists().where(GroupPort.port_id == Port.id))
+    ports = session.execute(uncovered.order_by(Port.id)).all()
+    found = {port.id: port.project_id for port in ports if port_kind(port.device_owner) is PortKind.VM}
+    ports_moved(session, context, enter(session, context, found))
 
 
 def _facts(session: Session, port_ids: Sequence[str]) -> dict[str, Any]:
