@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from hypothesis import settings
 from hypothesis.stateful import run_state_machine_as_test
 from sqlalchemy import select
 
@@ -74,7 +75,7 @@ class Writer:
 
     def _by_command(self) -> None:
         number = 0
-        while not self._stop.wait(0.5):
+        while not self._stop.wait(1.5):
             number += 1
             self._replica.run("host", "add", f"by-command-{number}")
             self.hosts.append(f"by-command-{number}")
@@ -93,7 +94,7 @@ def test_calls_at_once_end_as_one_after_another_beside_other_writers(
             cloud = one
 
         with writer.at_work():
-            run_state_machine_as_test(Here, settings=SETTINGS)
+            run_state_machine_as_test(Here, settings=settings(SETTINGS, stateful_step_count=4))
         stored = set(one.store.reading(lambda session: list(session.scalars(select(Host.name)))))
         assert set(writer.hosts) <= stored
         with capsys.disabled():
