@@ -1,21 +1,24 @@
 """Auth mode ``http_basic``: user and password in the ``Authorization`` header of each request (RFC 7617).
 
 A password is compared with its bcrypt hash once, in worker threads of its own, so that no number of wrong ones takes
-the threads that serve requests. Then a cache knows it for a while, under a keyed digest that is worth nothing outside
-this process. Whether a user exists does not show in how long the refusal takes. The file is looked at on each request,
-and read again when it changed; a broken one changes nothing and is logged.
+the threads that serve requests, and wrong ones for one name keep nobody else waiting. Then it is known, under a keyed
+digest that is worth nothing outside this process, for as long as the user's line in the file stays as it is. Whether a
+user exists does not show in how long the refusal takes. The file is looked at on each request, and read again when it
+changed; a broken one changes nothing and is logged.
 """
 
 import base64
 import binascii
+import math
 import os
-import time
-from collections.abc import Callable, Mapping
+from collections import Counter
+from collections.abc import Mapping
 from pathlib import Path
 
 import anyio
 import anyio.to_thread
 import bcrypt
+import msgspec
 import structlog
 
 from portward.api.errors import Unauthenticated
@@ -27,12 +30,11 @@ from portward.service.errors import ServiceError
 
 _log = structlog.get_logger(__name__)
 CHALLENGE = 'Basic realm="portward"'
-#: Seconds that a verified password is known, and how many are.
-CACHE_SECONDS = 300.0
-CACHE_SIZE = 1024
-#: Threads that compare passwords, and how many callers may wait for one.
+#: How many verified passwords are known, the last used ones.
+CACHE_SIZE = 4096
+#: Threads that compare passwords, and how many requests may wait for one: of one user or of all unknown ones, of all.
 _THREADS = max(1, (os.cpu_count() or 2) // 2)
-_WAITING = 64
+_WAITING_EACH, _WAITING = 4, 64
 
 
 class TooManyLogins(ServiceError):
@@ -50,57 +52,83 @@ class PasswordTooLong(Unauthenticated):
         self.args = (f"A password has at most {MAX_PASSWORD} bytes.",)
 
 
-def make_identify(users_file: Path, *, clock: Callable[[], float] = time.monotonic) -> Identify:
-    """Callers are who they prove to be by a password of ``users_file``; ``clock`` tells seconds.
+def make_identify(users_file: Path) -> Identify:
+    """Callers are who they prove to be by a password of ``users_file``.
 
     Raises:
         ConfigurationError: the file cannot be used.
     """
-    return _Passwords(users_file, clock).identify
+    return _Passwords(users_file).identify
 
 
 class _Known:
-    """The users of one state of the file, and the passwords verified against it. A new state starts with none."""
+    """The users of one state of the file."""
 
     def __init__(self, users: Mapping[str, User]) -> None:
         self.users = users
         # What a user who does not exist costs; the hash of no password.
         cost = max((user.cost for user in users.values()), default=12)
         self.nobody = f"$2b${cost:02}${'.' * 53}".encode()
-        self.verified = Verified(CACHE_SIZE)
+
+
+class _Comparison:
+    """One that is under way. ``right`` is its outcome, ``None``: it came to none."""
+
+    def __init__(self) -> None:
+        self.done = anyio.Event()
+        self.right: bool | None = None
 
 
 class _Passwords:
-    def __init__(self, path: Path, clock: Callable[[], float]) -> None:
+    def __init__(self, path: Path) -> None:
         self._path = path
-        self._clock = clock
         self._threads = anyio.CapacityLimiter(_THREADS)
         self._turns = anyio.CapacityLimiter(_THREADS)
+        self._waiting: Counter[str | None] = Counter()  # requests by user, None for those who do not exist
+        self._running: dict[tuple[str | None, bytes, bytes], _Comparison] = {}
+        self._verified = Verified(CACHE_SIZE)
         self._seen = _signature(path)
         self._known = _Known(read_users(path))
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
-        sent = _credentials(headers.get("authorization", ""))
+        name, password = _credentials(headers.get("authorization", ""))
         known = self._current()
-        return known.verified.find(sent, self._clock()) or await self._verify(known, sent)
-
-    async def _verify(self, known: _Known, sent: tuple[bytes, bytes]) -> Caller:
-        name, password = sent
+        user = known.users.get(name.decode(errors="replace"))
+        sent = password, msgspec.json.encode(user)  # another line of the file, and the password is to be shown again
+        if user is not None and (caller := self._verified.find(sent, 0.0)):
+            return caller
         if len(password) > MAX_PASSWORD:
             raise PasswordTooLong
-        if self._turns.statistics().tasks_waiting >= _WAITING:
-            raise TooManyLogins
-        async with self._turns:
-            if caller := known.verified.find(sent, self._clock()):  # somebody before us in the queue sent the same
-                return caller
-            user = known.users.get(name.decode(errors="replace"))
-            hash_ = known.nobody if user is None else user.password_hash.encode()
-            right = await anyio.to_thread.run_sync(_compare, password, hash_, limiter=self._threads)
-        if user is None or not right:
+        hash_ = known.nobody if user is None else user.password_hash.encode()
+        if not await self._fits(password, hash_, None if user is None else user.name) or user is None:
             raise Unauthenticated(CHALLENGE)
         caller = Caller(project_id=user.project_id, roles=with_implied(user.roles), user=user.name)
-        known.verified.remember(sent, caller, self._clock() + CACHE_SECONDS)
+        self._verified.remember(sent, caller, math.inf)
         return caller
+
+    async def _fits(self, password: bytes, hash_: bytes, name: str | None) -> bool:
+        """Whether they fit; requests that come with the same meanwhile share the answer.
+
+        Raises:
+            TooManyLogins: too many wait.
+        """
+        asked = name, password, hash_
+        while running := self._running.get(asked):
+            await running.done.wait()
+            if running.right is not None:
+                return running.right
+        if self._waiting[name] >= _WAITING_EACH or self._waiting.total() >= _WAITING:
+            raise TooManyLogins
+        running = self._running[asked] = _Comparison()
+        self._waiting[name] += 1
+        try:
+            async with self._turns:
+                running.right = await anyio.to_thread.run_sync(_compare, password, hash_, limiter=self._threads)
+        finally:
+            self._waiting -= Counter([name])
+            del self._running[asked]
+            running.done.set()
+        return running.right
 
     def _current(self) -> _Known:
         signature = _signature(self._path)

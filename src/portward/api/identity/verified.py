@@ -11,7 +11,7 @@ from portward.api.identity.caller import Caller
 
 
 class Verified:
-    """Callers by what they sent, the newest ``size`` of them. For one thread: the event loop's."""
+    """Callers by what they sent, the ``size`` of them that were seen last. For one thread: the event loop's."""
 
     def __init__(self, size: int) -> None:
         self._size = size
@@ -20,8 +20,12 @@ class Verified:
 
     def find(self, sent: tuple[bytes, ...], now: float) -> Caller | None:
         """Whose ``sent`` is, if that is known at ``now``."""
-        until, caller = self._callers.get(self._digest(sent), (0.0, None))
-        return caller if now < until else None
+        digest = self._digest(sent)
+        until, caller = self._callers.get(digest, (0.0, None))
+        if caller is None or now >= until:
+            return None
+        self._callers.move_to_end(digest)
+        return caller
 
     def remember(self, sent: tuple[bytes, ...], caller: Caller, until: float) -> None:
         """Know until ``until`` that ``sent`` is the caller's."""

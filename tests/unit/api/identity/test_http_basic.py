@@ -18,13 +18,6 @@ from portward.api.identity.users import User, remove_user, write_user
 HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
 
 
-class Clock:
-    now = 1000.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
 @pytest.fixture
 def path(tmp_path: Path) -> Path:
     write_user(tmp_path / "users", User(name="alice", password_hash=HASH, project_id="p1", roles=("member",)))
@@ -53,18 +46,19 @@ def run(steps: Callable[[], Awaitable[None]]) -> None:
     anyio.run(steps)
 
 
-def test_the_right_password_is_compared_once_and_then_known_for_a_while(path: Path, compared: list[bytes]) -> None:
-    clock = Clock()
-    identify = http_basic.make_identify(path, clock=clock)
+def test_the_right_password_is_compared_once_as_long_as_the_users_line_stays(path: Path, compared: list[bytes]) -> None:
+    identify = http_basic.make_identify(path)
+    other = User(name="bob", password_hash=HASH, project_id="p2", roles=())
 
     async def steps() -> None:
+        expected = Caller(project_id="p1", roles=frozenset({"member", "reader"}), user="alice")
         for _ in range(3):
-            assert await identify(basic()) == Caller(
-                project_id="p1", roles=frozenset({"member", "reader"}), user="alice"
-            )
+            assert await identify(basic()) == expected
+        write_user(path, other)
+        assert await identify(basic()) == expected
         assert len(compared) == 1
-        clock.now += http_basic.CACHE_SECONDS
-        await identify(basic())
+        write_user(path, User(name="alice", password_hash=HASH, project_id="p3", roles=("reader",)))
+        assert await identify(basic()) == Caller(project_id="p3", roles=frozenset({"reader"}), user="alice")
         assert len(compared) == 2
 
     run(steps)
@@ -172,20 +166,71 @@ def test_wrong_passwords_take_no_thread_from_the_requests(path: Path, monkeypatc
     monkeypatch.setattr(http_basic, "_compare", compare)
     identify = http_basic.make_identify(path)
 
-    async def guess() -> None:
+    async def guess(number: int) -> None:
         with pytest.raises((Unauthenticated, http_basic.TooManyLogins)):
-            await identify(basic(password="guess"))
+            await identify(basic(password=f"guess {number}"))
 
     async def steps() -> None:
         limiter = anyio.to_thread.current_default_thread_limiter()
         async with anyio.create_task_group() as tasks:
-            for _ in range(200):
-                tasks.start_soon(guess)
+            for number in range(200):
+                tasks.start_soon(guess, number)
             await anyio.wait_all_tasks_blocked()
             assert limiter.borrowed_tokens == 0
             with pytest.raises(http_basic.TooManyLogins):
                 await identify(basic(password="one more"))
             stuck.set()
+
+    run(steps)
+
+
+def test_many_first_requests_of_one_user_cost_one_comparison(path: Path, compared: list[bytes]) -> None:
+    identify = http_basic.make_identify(path)
+    arrived: list[str] = []
+
+    async def come() -> None:
+        arrived.append((await identify(basic())).user)
+
+    async def steps() -> None:
+        async with anyio.create_task_group() as tasks:
+            for _ in range(50):
+                tasks.start_soon(come)
+        assert (arrived, len(compared)) == (["alice"] * 50, 1)
+
+    run(steps)
+
+
+def test_wrong_passwords_for_one_name_or_for_unknown_ones_keep_nobody_else_out(
+    path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_user(path, User(name="bob", password_hash=HASH, project_id="p2", roles=()))
+    stuck, compare = threading.Event(), http_basic._compare
+
+    def slow(password: bytes, hash_: bytes) -> bool:
+        stuck.wait(20)
+        return compare(password, hash_)
+
+    monkeypatch.setattr(http_basic, "_compare", slow)
+    identify = http_basic.make_identify(path)
+    arrived: list[str] = []
+
+    async def guess(user: str, number: int) -> None:
+        with pytest.raises((Unauthenticated, http_basic.TooManyLogins)):
+            await identify(basic(user=user, password=f"guess {number}"))
+
+    async def come() -> None:
+        arrived.append((await identify(basic(user="bob"))).user)
+
+    async def steps() -> None:
+        async with anyio.create_task_group() as tasks:
+            for number in range(100):
+                tasks.start_soon(guess, "alice", number)
+                tasks.start_soon(guess, f"stranger{number}", number)
+            await anyio.wait_all_tasks_blocked()
+            tasks.start_soon(come)
+            await anyio.wait_all_tasks_blocked()
+            stuck.set()
+        assert arrived == ["bob"]
 
     run(steps)
 
