@@ -1,12 +1,15 @@
 """The ``openstack`` command without Keystone: without authentication, and with a password of the users' file."""
 
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
 
 from demo.client import OpenStackClient
+from wire.authority import Authority
 from wire.clients.cloud import GROUP, POLICY, RULE, Cloud, does, run_once, told
-from wire.conftest import forget_everything
+from wire.conftest import forget_everything, running, settings
+from wire.contract.cloud import write_users
 
 
 @pytest.fixture(params=["none", "http_basic"])
@@ -56,3 +59,26 @@ def test_a_wrong_password_is_told(http_basic_cloud: Cloud) -> None:
     assert (done.returncode, done.stdout) == (1, "")
     assert "401" in done.stderr
     assert "The request you have made requires authentication." in done.stderr
+
+
+def test_the_endpoint_may_be_given_as_options(none_cloud: Cloud) -> None:
+    none_cloud.store.writing(forget_everything)
+    access = ("--os-auth-type", "none", "--os-endpoint", none_cloud.url)
+    done = run_once({}, *access, "firewall", "group", "create", "lan", "-f", "value", "-c", "Status")
+    assert (done.returncode, done.stdout) == (0, "INACTIVE\n"), done.stderr
+    with none_cloud.api() as held:
+        assert [group["name"] for group in held.index(GROUP)] == ["lan"]
+
+
+def test_over_tls_a_password_goes_only_to_whom_the_ca_file_vouches_for(tmp_path: Path) -> None:
+    authority = Authority(tmp_path)
+    cert, key = authority.issue("server")
+    chosen = settings(tmp_path, tls_cert=cert, tls_key=key).model_copy(update={"auth": write_users(tmp_path)})
+    with running(chosen) as url:
+        user = {"OS_AUTH_TYPE": "http_basic", "OS_USERNAME": "member", "OS_PASSWORD": "member"}
+        endpoint = {"OS_ENDPOINT": url.replace("http:", "https:")}
+        command = ("firewall", "group", "create", "g", "-f", "value", "-c", "Name")
+        trusted = run_once(user | endpoint | {"OS_CACERT": str(authority.file)}, *command)
+        refused = run_once(user | endpoint, *command)
+    assert (trusted.returncode, trusted.stdout) == (0, "g\n"), trusted.stderr
+    assert (refused.returncode, "CERTIFICATE_VERIFY_FAILED" in refused.stderr) == (1, True)
