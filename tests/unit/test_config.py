@@ -87,6 +87,13 @@ def test_a_named_file_that_is_missing_or_no_toml_is_refused(tmp_path: Path, monk
         load()
 
 
+def test_a_section_as_a_whole_is_refused_by_its_name_and_in_our_own_words(tmp_path: Path) -> None:
+    with pytest.raises(ConfigurationError, match=r"^\[api\]: give tls_cert and tls_key, or neither \(from "):
+        load(file(tmp_path, '[api]\ntls_cert = "/a"'))
+    with pytest.raises(ConfigurationError, match=r"absent\.toml: No such file or directory$"):
+        load(tmp_path / "absent.toml")
+
+
 @pytest.mark.parametrize("text", ["0xffff0000", "4294901760", "0b11111111111111110000000000000000"])
 def test_a_mask_is_written_in_the_environment_as_in_the_file(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
     monkeypatch.setenv("PORTWARD_NFTABLES__CT_MARK_MASK", text)

@@ -100,6 +100,57 @@ def test_a_bad_configuration_ends_with_2(run: Run) -> None:
     assert "PORTWARD_API__LITSEN" in done.stderr
 
 
+def test_an_api_with_a_policy_file_that_cannot_be_used_never_listens(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "policy.yaml"
+    file.write_text('"create_frewall_rule": "role:member"\n')
+    done = run("api", PORTWARD_AUTH__POLICY_FILE=str(file), PORTWARD_API__LISTEN="127.0.0.1:0")
+    assert done.returncode == 2
+    assert "create_frewall_rule" in done.stderr
+    assert "listening" not in done.stderr
+
+
+def test_who_is_no_user_cannot_be_removed(run: Run, tmp_path: Path) -> None:
+    file = tmp_path / "users"
+    file.touch(mode=0o600)
+    done = run("user", "remove", "nobody", PORTWARD_AUTH__USERS_FILE=str(file))
+    assert (done.returncode, "no user 'nobody'" in done.stderr) == (1, True)
+
+
+@pytest.mark.parametrize(
+    ("url", "found", "remedy"),
+    [
+        ("sqlite:////nowhere/portward.db", "is not there yet", "portward db upgrade"),
+        ("nonsense", "no URL of a database", "correct [database] url"),
+        ("postgresql://portward:s3cret@127.0.0.1:1/portward", "Connection refused", "start the database"),
+        ("mariadb://portward:s3cret@127.0.0.1:1/portward", "Connection refused", "start the database"),
+    ],
+)
+def test_doctor_says_of_each_fault_of_the_database_what_helps(run: Run, url: str, found: str, remedy: str) -> None:
+    done = run("doctor", "--only", "api", "--format", "json", PORTWARD_DATABASE__URL=url)
+    finding = next(item for item in json.loads(done.stdout) if item["what"] == "database")
+    assert (done.returncode, finding["ok"]) == (1, False)
+    assert found in finding["found"]
+    assert remedy in finding["remedy"]
+    assert "s3cret" not in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("variables", "found"),
+    [
+        ({"PORTWARD_API__LISTEN": "0.0.0.0:9696"}, "every caller an admin"),
+        ({"PORTWARD_AUTH__MODE": "http_basic", "PORTWARD_AUTH__USERS_FILE": "/nowhere/users"}, "portward user add"),
+        ({"PORTWARD_AUTH__MODE": "keystone"}, "auth_url"),
+        ({"PORTWARD_API__TLS_CERT": "/nowhere/crt", "PORTWARD_API__TLS_KEY": "/nowhere/key"}, "/nowhere/crt"),
+    ],
+)
+def test_doctor_says_what_would_keep_the_api_from_starting(run: Run, variables: dict[str, str], found: str) -> None:
+    done = run("doctor", "--only", "api", "--format", "json", **variables)
+    missing = [item["found"] for item in json.loads(done.stdout) if not item["ok"]]
+    assert done.returncode == 1
+    assert len(missing) == 1
+    assert found in missing[0]
+
+
 def test_an_api_without_authentication_refuses_to_listen_for_the_network(run: Run) -> None:
     done = run("api", PORTWARD_API__LISTEN="0.0.0.0:0")
     assert done.returncode == 2

@@ -1,5 +1,5 @@
 """The wire: routing, authentication, validation, errors. No rule of the domain lives here."""
 
-from portward.api.server import serve
+from portward.api.server import check, serve
 
-__all__ = ["serve"]
+__all__ = ["check", "serve"]

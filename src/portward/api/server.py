@@ -6,6 +6,7 @@ a certificate that cannot be used, or on an address that is taken.
 """
 
 import asyncio
+import errno
 import signal
 import socket
 from collections.abc import Callable
@@ -18,13 +19,14 @@ from sqlalchemy.exc import DatabaseError
 from portward.api import unix_socket
 from portward.api.agent_app import create_agent_app
 from portward.api.app import create_app
+from portward.api.authorisation import Authorisation
 from portward.api.connections import Listener, raise_limit, share
 from portward.api.health import Monitor
 from portward.api.http_server import Server
 from portward.api.identity import check_settings
 from portward.api.metrics import Metrics
 from portward.api.news import News
-from portward.api.tls import certificate
+from portward.api.tls import Certificate, certificate
 from portward.config import ConfigurationError, Settings, is_loopback
 from portward.config import Listener as ListenerSettings
 from portward.log import log_to_stderr
@@ -51,12 +53,24 @@ def serve(settings: Settings, *, on_ready: OnReady | None = None) -> None:
     anyio.run(_serve_until_signal, settings, on_ready)
 
 
+def check(settings: Settings) -> tuple[Certificate | None, Certificate | None]:
+    """The certificates of the API and of the agents' listener, if all that ``settings`` name besides can be used.
+
+    Neither the database nor the network is asked.
+
+    Raises:
+        ConfigurationError: the settings let strangers in, or a file that they name cannot be used.
+    """
+    check_settings(settings)
+    Authorisation(settings.auth.policy_file)
+    return certificate("api", settings.api), certificate("agent_api", settings.agent_api)
+
+
 async def serve_until(
     stop: anyio.Event, settings: Settings, *, on_ready: OnReady | None = None, clock: Callable[[], datetime] = now
 ) -> None:
     """As ``serve``, until ``stop`` is set; ``clock`` tells the time, in UTC without a zone."""
-    check_settings(settings)
-    certificates = certificate("api", settings.api), certificate("agent_api", settings.agent_api)
+    certificates = check(settings)
     connections, backlog = share(raise_limit())
     upgrade(settings.database.url)
     store = Store(settings.database.url)
@@ -157,7 +171,8 @@ def _listen(section: ListenerSettings) -> socket.socket:
     try:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
-        raise ConfigurationError(f"cannot listen on {_text((host, port))}: {error.strerror or error}") from error
+        reason = "another process does" if error.errno == errno.EADDRINUSE else error.strerror or error
+        raise ConfigurationError(f"cannot listen on {_text((host, port))}: {reason}") from error
     # Connections inherit it. asyncio sets it only on sockets whose protocol number is given, and without it an
     # answer of two writes waits 40 ms for the client's delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)

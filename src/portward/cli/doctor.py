@@ -17,13 +17,14 @@ from typing import Annotated, NamedTuple
 import typer
 from rich.text import Text
 
+from portward.api import check
 from portward.cli.output import FAILED, Format, FormatOption, err, show_rows
 from portward.config import ConfigurationError, Settings, load
 from portward.dataplane.netns import DIRECTORY
 from portward.dataplane.nftables.libnftables import Nft, NftError
 from portward.dataplane.privileges import lacking
 from portward.model import PortwardError
-from portward.store import check_revision
+from portward.store import TablesMissing, check_revision
 
 _CLONE_NEWNET = 0x40000000
 #: What the dataplane of router ports asks of the kernel, as small rulesets.
@@ -115,11 +116,12 @@ def _look(context: typer.Context) -> Iterator[Finding]:
         return
     yield Finding("configuration", "api agent", True, "valid", "")
     yield _attempt(
-        "database",
+        f"auth mode {settings.auth.mode}, policy rules, TLS",
         "api",
-        lambda: check_revision(settings.database.url),
-        "if it is only missing or old: `portward db upgrade`, or `portward run`",
+        lambda: check(settings),
+        "see docs/how-to/identity.md and docs/how-to/operate.md",
     )
+    yield _database(settings.database.url)
     yield _token(settings)
 
 
@@ -129,6 +131,17 @@ def _attempt(what: str, used: str, trial: Callable[[], object], remedy: str) -> 
     except PortwardError as error:
         return Finding(what, used, False, str(error), remedy)
     return Finding(what, used, True, "works", remedy)
+
+
+def _database(url: str) -> Finding:
+    try:
+        check_revision(url)
+    except PortwardError as error:
+        remedy = "start the database, or correct [database] url; see docs/how-to/choose-a-database.md"
+        if isinstance(error, TablesMissing):
+            remedy = "`portward db upgrade`; `portward api` and `portward run` do it when they start"
+        return Finding("database", "api", False, str(error), remedy)
+    return Finding("database", "api", True, "works", "")
 
 
 def _namespaces() -> tuple[bool, str]:

@@ -13,8 +13,8 @@ from portward.cli.output import FAILED, WRONG, fail
 from portward.config import ConfigurationError
 
 _HELP = {
-    401: "say who you are: username and password, or token, in [client] or PORTWARD_CLIENT__USERNAME, "
-    "PORTWARD_CLIENT__PASSWORD, PORTWARD_CLIENT__TOKEN",
+    401: "username and password, or token, are missing or not valid; give them in [client] or "
+    "PORTWARD_CLIENT__USERNAME, PORTWARD_CLIENT__PASSWORD, PORTWARD_CLIENT__TOKEN",
     403: "it takes another role, or another user in [client]",
 }
 
@@ -67,7 +67,12 @@ class Client:
         try:
             answer = self._http.request(method, path, **arguments)
         except httpx2.HTTPError as error:
-            fail(f"the API at {self._url} does not answer ({error}); start it with `portward run` or `portward api`")
+            help_ = (
+                "give the CA of its certificate in [client] ca_file, and in [client] url the name that it is for"
+                if "CERTIFICATE_VERIFY_FAILED" in str(error)
+                else "start it with `portward run` or `portward api`, or see [client] url"
+            )
+            fail(f"the API at {self._url} does not answer ({error}); {help_}")
         except UnicodeEncodeError:
             fail("an argument is no UTF-8 text", WRONG)
         try:

@@ -57,7 +57,10 @@ def list_(context: typer.Context, format_: FormatOption = Format.TABLE) -> None:
 @app.command()
 def remove(context: typer.Context, name: _Name) -> None:
     """Remove a user, whom a running API refuses at once."""
-    remove_user(settings(context).auth.users_file, name)
+    path = settings(context).auth.users_file
+    if name not in read_users(path):
+        fail(f"there is no user {name!r}; `portward user list` shows them")
+    remove_user(path, name)
 
 
 def _password(from_stdin: bool) -> str:

@@ -77,7 +77,9 @@ def load(path: Path | None = None) -> Settings:
     try:
         if named or DEFAULT_FILE.exists():
             content = tomllib.loads(source.read_text())
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
+    except OSError as error:
+        raise ConfigurationError(f"{source}: {error.strerror}") from error
+    except (UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
         raise ConfigurationError(f"{source}: {error}") from error
     _refuse_unknown_variables()
     try:
@@ -89,9 +91,12 @@ def load(path: Path | None = None) -> Settings:
 def _sentence(source: Path, item: Any) -> str:
     section, *rest = (str(part) for part in item["loc"])
     key = ".".join(rest)
-    reason = "is not known; see docs/reference/configuration.md" if item["type"] == "extra_forbidden" else item["msg"]
-    variable = f"{_PREFIX}{section}__{key}".upper() if key else f"{_PREFIX}{section}".upper()
-    return f"[{section}] {key}: {reason} (from {source} or {variable})"
+    reason = item["msg"].removeprefix("Value error, ")  # the library's words before our own
+    if item["type"] == "extra_forbidden":
+        reason = "is not known; see docs/reference/configuration.md"
+    name = f"[{section}] {key}" if key else f"[{section}]"
+    variable = f"{_PREFIX}{section}__{key}".upper() if key else f"{_PREFIX}{section}__...".upper()
+    return f"{name}: {reason} (from {source} or {variable})"
 
 
 def _refuse_unknown_variables() -> None:

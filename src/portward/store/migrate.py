@@ -20,7 +20,7 @@ from sqlalchemy.exc import DatabaseError
 
 from portward.store.database import Database
 from portward.store.engine import make_engine, parse
-from portward.store.errors import StoreError
+from portward.store.errors import StoreError, TablesMissing
 from portward.store.sqlite import SQLite
 from portward.store.tables import State
 
@@ -38,13 +38,7 @@ def upgrade(url: str, *, to: str = "head") -> str:
     database, parsed = parse(url)
     with _writing(url, database, str(parsed)) as connection:
         config = _config(connection)
-        scripts = ScriptDirectory.from_config(config)
-        current = _revision(connection, str(parsed))
-        if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
-            raise StoreError(
-                f"the database {parsed} has revision {current}, which this release does not know: "
-                "a newer Portward made it. Install that one, or restore a backup"
-            )
+        _known_revision(connection, str(parsed))
         command.upgrade(config, to)
         _check_state(connection, str(parsed))
         return str(_revision(connection, str(parsed)))
@@ -55,14 +49,15 @@ def check_revision(url: str) -> None:
 
     Raises:
         ConfigurationError: ``url`` is none.
-        StoreError: it is not; the message says what to do.
+        TablesMissing: an upgrade would make it so.
+        StoreError: it is not; the message says why.
     """
     database, parsed = parse(url)
     shown = str(parsed)
     if isinstance(database, SQLite):
         file = str(parsed.database)
         if not Path(file).exists():
-            raise StoreError(f"the database {shown} is not there yet")
+            raise TablesMissing(f"the database {shown} is not there yet")
         # Not make_engine: that would make the file's directory, and change how the file is kept.
         looking = URL.create("sqlite", database=f"file:{quote(file)}", query={"uri": "1", "mode": "ro"})
         engine = create_engine(looking)
@@ -70,15 +65,29 @@ def check_revision(url: str) -> None:
         engine = make_engine(url)
     try:
         with engine.connect() as connection:
-            current = _revision(connection, shown)
+            current = _known_revision(connection, shown)
             head = ScriptDirectory.from_config(_config(connection)).get_current_head()
+            if current is None:
+                raise TablesMissing(f"the database {shown} has no tables yet")
             if current != head:
-                raise StoreError(f"the database {shown} has revision {current}, this release has {head}")
+                raise TablesMissing(f"the database {shown} has revision {current}, this release has {head}")
             _check_state(connection, shown)
     except DatabaseError as error:
         raise StoreError(f"the database {shown} cannot be read: {error.orig}") from error
     finally:
         engine.dispose()
+
+
+def _known_revision(connection: Connection, url: str) -> str | None:
+    """The revision, which is one of this release's; ``None``: there are no tables."""
+    current = _revision(connection, url)
+    scripts = ScriptDirectory.from_config(_config(connection))
+    if current is not None and current not in {script.revision for script in scripts.walk_revisions()}:
+        raise StoreError(
+            f"the database {url} has revision {current}, which this release does not know: "
+            "a newer Portward made it. Install that one, or restore a backup"
+        )
+    return current
 
 
 def _revision(connection: Connection, url: str) -> str | None:

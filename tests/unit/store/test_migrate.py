@@ -10,7 +10,7 @@ from alembic.runtime.migration import MigrationContext
 from sqlalchemy import inspect
 
 from portward.config import ConfigurationError
-from portward.store import Store, StoreError, check_revision, upgrade
+from portward.store import Store, StoreError, TablesMissing, check_revision, upgrade
 from portward.store.tables import Base
 
 
@@ -125,5 +125,18 @@ def test_a_look_at_the_revision_makes_and_changes_nothing(tmp_path: Path) -> Non
 def test_a_look_at_the_revision_sees_what_was_not_upgraded(url: str, tmp_path: Path) -> None:
     (tmp_path / "state").mkdir()
     (tmp_path / "state/portward.db").touch()
-    with pytest.raises(StoreError, match="revision None"):
+    with pytest.raises(TablesMissing, match="no tables yet"):
         check_revision(url)
+
+
+def test_a_look_at_the_revision_tells_a_newer_release_from_an_older_one(url: str) -> None:
+    upgrade(url, to="0001")
+    with pytest.raises(TablesMissing, match="revision 0001"):
+        check_revision(url)
+    connection = sqlite3.connect(url.removeprefix("sqlite:///"))
+    connection.execute("UPDATE alembic_version SET version_num = '9999'")
+    connection.commit()
+    connection.close()
+    with pytest.raises(StoreError, match="a newer Portward made it") as refused:
+        check_revision(url)
+    assert not isinstance(refused.value, TablesMissing)
