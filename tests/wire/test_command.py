@@ -109,6 +109,12 @@ def test_an_api_with_a_policy_file_that_cannot_be_used_never_listens(run: Run, t
     assert "listening" not in done.stderr
 
 
+def test_a_policy_file_that_is_named_and_missing_keeps_the_api_from_starting(run: Run) -> None:
+    done = run("api", PORTWARD_AUTH__POLICY_FILE="/nowhere/policy.yaml", PORTWARD_API__LISTEN="127.0.0.1:0")
+    assert done.returncode == 2
+    assert "/nowhere/policy.yaml is missing" in done.stderr
+
+
 def test_who_is_no_user_cannot_be_removed(run: Run, tmp_path: Path) -> None:
     file = tmp_path / "users"
     file.touch(mode=0o600)

@@ -62,7 +62,12 @@ def check(settings: Settings) -> tuple[Certificate | None, Certificate | None]:
         ConfigurationError: the settings let strangers in, or a file that they name cannot be used.
     """
     check_settings(settings)
-    Authorisation(settings.auth.policy_file)
+    policy_file = settings.auth.policy_file
+    if "policy_file" in settings.auth.model_fields_set and not policy_file.exists():
+        raise ConfigurationError(
+            f"[auth] policy_file: {policy_file} is missing, and so what it shall refuse would pass"
+        )
+    Authorisation(policy_file)
     return certificate("api", settings.api), certificate("agent_api", settings.agent_api)
 
 
