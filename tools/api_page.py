@@ -8,6 +8,7 @@ from msgspec import UNSET, json
 
 from portward.api.attributes import Attribute
 from portward.api.errors import error_type
+from portward.api.identity import keystone as _keystone  # noqa: F401 - loaded in its mode only; has an error
 from portward.api.openapi import make_document
 from portward.api.resource import Resource
 from portward.api.resources import ALL

@@ -104,9 +104,7 @@ class Auth(_Section):
     mode: Literal["none", "http_basic", "keystone"] = "none"  # how callers show who they are
     project: str = "portward"  # the project of callers in mode none
     users_file: Path = Path("/etc/portward/users")  # of mode http_basic; `portward user add` writes it
-    policy_file: Path = Path(
-        "/etc/portward/policy.yaml"
-    )  # overrides of the policy rules; a file that is named must be there
+    policy_file: Path = Path("/etc/portward/policy.yaml")  # overrides of policy rules; one that is named must be there
 
 
 class Keystone(BaseModel):
