@@ -127,8 +127,8 @@ def test_who_is_no_user_cannot_be_removed(run: Run, tmp_path: Path) -> None:
     [
         ("sqlite:////nowhere/portward.db", "is not there yet", "portward db upgrade"),
         ("nonsense", "no URL of a database", "correct [database] url"),
-        ("postgresql://portward:s3cret@127.0.0.1:1/portward", "Connection refused", "start the database"),
-        ("mariadb://portward:s3cret@127.0.0.1:1/portward", "Connection refused", "start the database"),
+        ("postgresql://portward:s3cret@127.0.0.1:1/portward", "Connection refused", "start or restore the database"),
+        ("mariadb://portward:s3cret@127.0.0.1:1/portward", "Connection refused", "start or restore the database"),
     ],
 )
 def test_doctor_says_of_each_fault_of_the_database_what_helps(run: Run, url: str, found: str, remedy: str) -> None:

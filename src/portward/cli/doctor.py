@@ -137,7 +137,7 @@ def _database(url: str) -> Finding:
     try:
         check_revision(url)
     except PortwardError as error:
-        remedy = "start the database, or correct [database] url; see docs/how-to/choose-a-database.md"
+        remedy = "start or restore the database, or correct [database] url; see docs/how-to/choose-a-database.md"
         if isinstance(error, TablesMissing):
             remedy = "`portward db upgrade`; `portward api` and `portward run` do it when they start"
         return Finding("database", "api", False, str(error), remedy)
