@@ -122,6 +122,12 @@ def test_who_is_no_user_cannot_be_removed(run: Run, tmp_path: Path) -> None:
     assert (done.returncode, "no user 'nobody'" in done.stderr) == (1, True)
 
 
+def test_it_is_told_which_database_was_found(run: Run, tmp_path: Path) -> None:
+    url = f"sqlite:///{tmp_path}/other.db"
+    assert url in run("db", "upgrade", PORTWARD_DATABASE__URL=url).stderr
+    assert url in run("doctor", "--only", "api", PORTWARD_DATABASE__URL=url).stdout
+
+
 @pytest.mark.parametrize(
     ("url", "found", "remedy"),
     [

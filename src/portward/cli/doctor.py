@@ -24,7 +24,7 @@ from portward.dataplane.netns import DIRECTORY
 from portward.dataplane.nftables.libnftables import Nft, NftError
 from portward.dataplane.privileges import lacking
 from portward.model import PortwardError
-from portward.store import TablesMissing, check_revision
+from portward.store import TablesMissing, check_revision, without_password
 
 _CLONE_NEWNET = 0x40000000
 #: What the dataplane of router ports asks of the kernel, as small rulesets.
@@ -141,7 +141,7 @@ def _database(url: str) -> Finding:
         if isinstance(error, TablesMissing):
             remedy = "`portward db upgrade`; `portward api` and `portward run` do it when they start"
         return Finding("database", "api", False, str(error), remedy)
-    return Finding("database", "api", True, "works", "")
+    return Finding("database", "api", True, without_password(url), "")
 
 
 def _namespaces() -> tuple[bool, str]:

@@ -11,7 +11,7 @@ from portward.cli.output import err, out, plain
 from portward.cli.supervisor import AgentProcess
 from portward.dataplane.privileges import require
 from portward.service import agents
-from portward.store import now
+from portward.store import now, without_password
 
 agent_app = typer.Typer(invoke_without_command=True, help="The agent of this host: enforce what the API says.")
 db_app = typer.Typer(no_args_is_help=True, help="The database.")
@@ -45,7 +45,7 @@ def cleanup(context: typer.Context, yes: Annotated[bool, typer.Option("--yes", h
 def upgrade(context: typer.Context) -> None:
     """Bring the database to the tables of this release."""
     with database(context):
-        err.print("the database is up to date", style="dim")
+        err.print(plain(f"the database {without_password(settings(context).database.url)} is up to date"), style="dim")
 
 
 def run(context: typer.Context) -> None:

@@ -59,6 +59,15 @@ def make_engine(url: str) -> Engine:
     return engine
 
 
+def without_password(url: str) -> str:
+    """``[database] url`` as it may be shown.
+
+    Raises:
+        ConfigurationError: no URL of a database that Portward can use.
+    """
+    return str(parse(url)[1])
+
+
 def parse(url: str) -> tuple[Database, URL]:
     """``[database] url``, taken apart; printed, it hides its password.
 
