@@ -1,5 +1,6 @@
 """Connections that are many, or slow: the users' API outlives them."""
 
+import select
 import socket
 import subprocess
 import sys
@@ -11,6 +12,7 @@ import httpx2
 import pytest
 
 from portward.api import connections
+from portward.config import Quotas
 from wire.conftest import DEADLINE, running, settings
 from wire.test_server import Process
 
@@ -52,6 +54,27 @@ def test_a_request_that_does_not_end_is_cut(tmp_path: Path, monkeypatch: pytest.
             while _read(stranger):
                 pass
             assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(("rules", "requests"), [(20, 500), (7000, 1)])
+def test_an_answer_that_nobody_reads_is_cut(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, rules: int, requests: int
+) -> None:
+    """More of it than the kernel takes off the server's hands: 4 MB."""
+    monkeypatch.setattr(connections, "ANSWER_TIME", 0.3)
+    chosen = settings(tmp_path).model_copy(update={"quotas": Quotas(firewall_rule=-1)})
+    with running(chosen) as url, socket.socket() as stranger:
+        with httpx2.Client(base_url=url, trust_env=False, timeout=DEADLINE) as http:
+            for start in range(0, rules, 1000):
+                many = [{"name": "x" * 255, "description": "y" * 255}] * min(1000, rules - start)
+                assert http.post("/v2.0/fwaas/firewall_rules", json={"firewall_rules": many}).status_code == 201
+        host, _, port = url.removeprefix("http://").rpartition(":")
+        stranger.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
+        stranger.connect((host, int(port)))
+        stranger.sendall(b"GET /v2.0/fwaas/firewall_rules HTTP/1.1\r\nHost: localhost\r\n\r\n" * requests)
+        watched = select.poll()
+        watched.register(stranger, 0)
+        assert watched.poll(DEADLINE * 1000), "not cut"
 
 
 def test_a_connection_whose_requests_all_came_in_time_is_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ from portward.api import unix_socket
 from portward.api.agent_app import create_agent_app
 from portward.api.app import create_app
 from portward.api.authorisation import Authorisation
-from portward.api.connections import Listener, raise_limit, share
+from portward.api.connections import MOST_USERS, Listener, raise_limit, share
 from portward.api.health import Monitor
 from portward.api.http_server import Server
 from portward.api.identity import check_settings
@@ -82,7 +82,7 @@ async def serve_until(
     try:
         _adopt_ports(store, settings, clock())
         with (
-            Listener(_listen(settings.api), connections) as api,
+            Listener(_listen(settings.api), min(connections, MOST_USERS)) as api,
             unix_socket.removed_at_end(settings.api.socket_path),
             Listener(_listen(settings.agent_api), connections) as agents,
         ):
