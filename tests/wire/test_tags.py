@@ -86,3 +86,11 @@ def test_a_change_of_tags_counts_as_a_revision(api: Api) -> None:
     assert api.request("PUT", tags, json={"tags": ["a"]}, headers=stale).status_code == 412
     api.request("PUT", tags, json={"tags": ["a"]}, headers={"If-Match": "revision_number=0"})
     assert api.show(RULE, rule["id"])["revision_number"] == 1
+
+
+@pytest.mark.parametrize("name", ["tags", "not-tags", "name"])
+def test_a_query_of_very_many_values_is_refused(api: Api, name: str) -> None:
+    answer = api.request("GET", "/v2.0/fwaas/firewall_rules", params={name: [f"v{number}" for number in range(1001)]})
+    assert (answer.status_code, answer.json()["NeutronError"]["type"]) == (400, "HTTPBadRequest")
+    answer = api.request("GET", "/v2.0/fwaas/firewall_rules", params={name: [f"v{number}" for number in range(1000)]})
+    assert answer.status_code == 200

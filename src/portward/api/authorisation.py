@@ -7,10 +7,12 @@ no target has: oslo.policy would deny with them in silence, or wait for a strang
 """
 
 import re
+from collections import Counter
 from collections.abc import Iterable
 from functools import lru_cache
 from pathlib import Path
 
+import yaml  # type: ignore[import-untyped]
 from oslo_config import cfg
 from oslo_policy import policy
 from sqlalchemy import ColumnElement, and_, false, not_, or_, true
@@ -25,9 +27,8 @@ from portward.service.rows import AnyRow
 
 #: What a check may be made of: words, and comparisons of the caller with what its target has.
 _PART = re.compile(
-    r"and|or|not|@|!|(rule|role):[A-Za-z0-9_:-]+|(True|False):%\(shared\)s"
-    r"|(project_id|tenant_id):(%\((project_id|tenant_id)\)s|[A-Za-z0-9_-]+)",
-    re.IGNORECASE,
+    r"(?i:and|or|not)|@|!|(rule|role):[A-Za-z0-9_:-]+|(True|False):%\(shared\)s"
+    r"|(project_id|tenant_id):(%\((project_id|tenant_id)\)s|[A-Za-z0-9_-]+)"
 )
 _VERDICTS = 4096  # kept at a time; each is some 300 bytes
 
@@ -122,19 +123,26 @@ class Authority:
 
 def _overrides(policy_file: Path) -> dict[str, str]:
     try:
-        given = policy.parse_file_contents(policy_file.read_text())
+        text = policy_file.read_text()
+        given = policy.parse_file_contents(text)
     except FileNotFoundError:
         return {}
     except (OSError, ValueError) as error:
         raise ConfigurationError(f"[auth] policy_file {policy_file}: {error}") from error
     if not isinstance(given, dict):
         raise ConfigurationError(f'[auth] policy_file {policy_file}: give lines of the form "RULE": "CHECK"')
+    names = Counter(str(key.value) for key, _ in getattr(yaml.compose(text, yaml.SafeLoader), "value", None) or ())
+    for name, times in names.items():
+        if times > 1:
+            raise ConfigurationError(f"{policy_file}: {name} is given {times} times")
     known = {default.name for default in DEFAULTS}
     for name, check in given.items():
         if name not in known:
             raise ConfigurationError(f"{policy_file}: {name!r} is no rule; see docs/reference/policy-rules.md")
         if not isinstance(check, str):
             raise ConfigurationError(f'{policy_file}: {name}: a check is a string, such as "role:member"')
+        if not check.strip():
+            raise ConfigurationError(f'{policy_file}: {name}: the check is empty; "@" allows everybody, "!" nobody')
         for word in check.split():
             part = re.sub(r"^\(+|\)+$", "", word)
             if part and not _PART.fullmatch(part):

@@ -24,6 +24,8 @@ from portward.service.errors import NotFound
 from portward.service.rows import Page
 
 _CONTROLS = frozenset({"fields", "sort_key", "sort_dir", "limit", "marker", "page_reverse"})
+#: What a query may cost: a value of a filter is something to look up.
+_MOST_PARAMETERS = 1000
 #: No database has more rows, and each takes it for a limit.
 _MOST = 2**31 - 1
 _Key = tuple[ColumnElement[Any], bool]  # what to sort by, and whether downwards
@@ -78,6 +80,8 @@ def parse_listing(schema: Schema, query: QueryParams) -> Listing:
     names = [name for name in dict.fromkeys(query.keys()) if name not in _CONTROLS]
     if unknown := [name[:255] for name in names if name not in schema.filters]:
         raise HTTPBadRequest(f"{unknown} is invalid attribute for filtering")
+    if len(query.multi_items()) > _MOST_PARAMETERS:
+        raise HTTPBadRequest(f"At most {_MOST_PARAMETERS} parameters in one query")
     if any("\0" in value for _, value in query.multi_items()):
         raise HTTPBadRequest("A filter with a NUL character")
     filters = {

@@ -4,9 +4,9 @@ They decide no packet and say nothing of a policy's content: a change of tags co
 concerns no host and leaves ``audited`` alone. Refused here: what a tag may look like.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 
-from sqlalchemy import ColumnElement, and_, delete, insert, select
+from sqlalchemy import ColumnElement, delete, func, insert, select
 from sqlalchemy.orm import Session
 
 from portward.service.context import Context
@@ -81,8 +81,8 @@ def remove_tags(session: Session, context: Context, row: AnyRow) -> None:
 
 def with_tags(table: type[Row], tags: Collection[str], *, every: bool) -> ColumnElement[bool]:
     """Condition on ``table``: to bear every one of these tags, else any one of them."""
-
-    def bears(some: Sequence[str]) -> ColumnElement[bool]:
-        return table.id.in_(select(ResourceTag.resource_id).where(ResourceTag.tag.in_(some)))
-
-    return and_(*(bears([tag]) for tag in tags)) if every else bears(list(tags))
+    wanted = set(tags)
+    bearers = select(ResourceTag.resource_id).where(ResourceTag.tag.in_(wanted))
+    if every:
+        bearers = bearers.group_by(ResourceTag.resource_id).having(func.count() == len(wanted))
+    return table.id.in_(bearers)

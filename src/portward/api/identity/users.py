@@ -79,8 +79,10 @@ def read_users(path: Path) -> dict[str, User]:
         ConfigurationError: no such file, a broken line, or permissions that show the hashes to others.
     """
     try:
-        with path.open(encoding="utf-8") as file:
+        with open(path, encoding="utf-8", opener=_without_waiting) as file:
             mode = os.fstat(file.fileno()).st_mode
+            if not stat.S_ISREG(mode):
+                raise ConfigurationError(f"[auth] users_file: {path} is no regular file")
             lines = file.read().splitlines()
     except FileNotFoundError:
         raise ConfigurationError(f"[auth] users_file: {path} is missing; make it by `portward user add`") from None
@@ -103,6 +105,11 @@ def read_users(path: Path) -> dict[str, User]:
             raise ConfigurationError(f"[auth] users_file: {path}, line {number}: there are two users {user.name!r}")
         users[user.name] = user
     return users
+
+
+def _without_waiting(path: str, flags: int) -> int:
+    """Open what is no file, a pipe say, without waiting for whoever writes into it: everybody would wait."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 def write_user(path: Path, user: User) -> None:

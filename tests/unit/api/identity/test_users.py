@@ -72,6 +72,12 @@ def test_a_missing_file_is_refused_with_the_command_that_makes_it(tmp_path: Path
         read_users(tmp_path / "users")
 
 
+def test_what_is_no_file_is_refused_without_waiting_for_it(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "users", 0o600)
+    with pytest.raises(ConfigurationError, match="no regular file"):
+        read_users(tmp_path / "users")
+
+
 def test_a_new_file_is_for_its_owner_alone(tmp_path: Path) -> None:
     write_user(tmp_path / "users", user("alice"))
     assert stat.S_IMODE((tmp_path / "users").stat().st_mode) == 0o600
