@@ -40,11 +40,12 @@ def _refuses(address: str) -> bool:
     return False
 
 
-def test_a_stop_lets_a_request_that_runs_finish(tmp_path: Path) -> None:
+@pytest.mark.parametrize("asked", [signal.SIGTERM, signal.SIGHUP])
+def test_a_stop_lets_a_request_that_runs_finish(tmp_path: Path, asked: signal.Signals) -> None:
     server = Process(tmp_path)
     try:
         with _half(server) as running_:
-            server.process.send_signal(signal.SIGTERM)
+            server.process.send_signal(asked)
             eventually(lambda: _refuses(server.listening["api"]))
             running_.sendall(BODY[5:])
             assert running_.recv(100).startswith(b"HTTP/1.1 201")

@@ -36,7 +36,8 @@ from portward.store import Store, StoreError, now, upgrade
 from portward.systemd import notify
 
 _log = structlog.get_logger(__name__)
-_STOPS = (signal.SIGTERM, signal.SIGINT)
+#: What asks to stop; SIGHUP too, which a terminal sends when it closes.
+_STOPS = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
 #: Told where the API and the agents' listener really listen: (host, port) each; of a Unix socket ("unix:PATH", 0).
 OnReady = Callable[[tuple[str, int], tuple[str, int]], None]
 
