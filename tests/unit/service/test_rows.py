@@ -1,26 +1,14 @@
 """Pages of lists: which rows, in what order, how many."""
 
-from collections.abc import Iterator
 from datetime import timedelta
 from typing import Any
-
-import pytest
 
 from portward.service import groups, rules
 from portward.service.groups import status_of, with_status
 from portward.service.rows import Page
 from portward.service.status import DEADLINE
 from portward.store.tables import FirewallGroup, FirewallRule
-from servers.fixtures import empty
 from unit.service.world import World
-
-
-@pytest.fixture
-def world(database_url: str) -> Iterator[World]:
-    empty(database_url)
-    made = World(database_url)
-    yield made
-    made.store.close()
 
 
 def listed(world: World, function: Any, **page: Any) -> list[str]:

@@ -1,6 +1,6 @@
 """Who sees what, who may use whose rules and policies, and that nothing which others use can be unshared."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -9,16 +9,7 @@ from portward.service import errors, groups, policies, ports, rules
 from portward.service.groups import GroupValues
 from portward.service.policies import PolicyValues
 from portward.service.rules import RuleValues
-from servers.fixtures import empty
 from unit.service.world import World
-
-
-@pytest.fixture
-def world(database_url: str) -> Iterator[World]:
-    empty(database_url)
-    made = World(database_url)
-    yield made
-    made.store.close()
 
 
 def made(world: World, kind: str, **values: Any) -> str:

@@ -1,6 +1,5 @@
 """Words on resources, to find them by."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -10,16 +9,7 @@ from portward.service import groups, policies, ports, rules, tags
 from portward.service.errors import TagNotFound
 from portward.service.rows import Page
 from portward.store.tables import FirewallRule, ResourceTag
-from servers.fixtures import empty
 from unit.service.world import World
-
-
-@pytest.fixture
-def world(database_url: str) -> Iterator[World]:
-    empty(database_url)
-    made = World(database_url)
-    yield made
-    made.store.close()
 
 
 def tag(world: World, rule_id: str, change: Any, *arguments: Any) -> Any:

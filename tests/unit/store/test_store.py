@@ -4,13 +4,12 @@ import sqlite3
 import threading
 
 import pytest
-from sqlalchemy import select, text
+from sqlalchemy import text
 from sqlalchemy.exc import OperationalError
 from sqlalchemy.orm import Session
 
 from portward.store import Store, StoreError, raise_generation
 from portward.store.store import ATTEMPTS
-from portward.store.tables import State
 
 
 def _busy() -> OperationalError:
@@ -43,15 +42,6 @@ def test_what_raises_leaves_nothing_behind(store: Store) -> None:
     with pytest.raises(ZeroDivisionError):
         store.writing(call)
     assert store.generation() == 0
-
-
-def test_a_reader_keeps_its_snapshot_while_others_write(store: Store) -> None:
-    with store.read() as session:
-        before = session.scalar(select(State.generation))
-        store.writing(raise_generation)
-        session.expire_all()
-        assert session.scalar(select(State.generation)) == before
-    assert store.generation() == 1
 
 
 def test_foreign_keys_are_enforced(store: Store) -> None:
