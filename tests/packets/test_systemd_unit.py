@@ -28,8 +28,22 @@ def state_dir() -> Iterator[str]:
         Path("/run/netns").chmod(before)
 
 
+@pytest.fixture
+def checkout() -> Iterator[Path]:
+    """This checkout, where the agent's user may look at it too: it may lie in a home that is closed to others."""
+    with tempfile.TemporaryDirectory(prefix="pw-checkout-") as directory:
+        Path(directory).chmod(0o755)
+        place = Path(directory, "seen")
+        place.mkdir()
+        subprocess.run(["mount", "--bind", str(UNIT.parents[2]), str(place)], check=True)
+        try:
+            yield place
+        finally:
+            subprocess.run(["umount", "--lazy", str(place)], check=True)
+
+
 def test_the_capabilities_of_its_unit_suffice_a_user_without_any_other(
-    tmp_path: Path, state_dir: str, lab: Lab
+    tmp_path: Path, state_dir: str, checkout: Path, lab: Lab
 ) -> None:
     line = next(line for line in UNIT.read_text().splitlines() if line.startswith("AmbientCapabilities="))
     capabilities = ",".join(f"+{name.removeprefix('CAP_').lower()}" for name in line.partition("=")[2].split())
@@ -41,9 +55,11 @@ def test_the_capabilities_of_its_unit_suffice_a_user_without_any_other(
     try:
         portward.start_api()
         settings = {"HOST": HOST, "API": portward.agents_url, "TOKEN": portward.token, "STATE_DIR": state_dir}
+        python = checkout / Path(sys.executable).relative_to(UNIT.parents[2])
         agent = subprocess.Popen(
-            [*confined, sys.executable, "-m", "portward", "agent"],
-            env={"PATH": os.environ["PATH"]} | {f"PORTWARD_AGENT__{key}": value for key, value in settings.items()},
+            [*confined, str(python), "-m", "portward", "agent"],
+            env={"PATH": os.environ["PATH"], "PYTHONPATH": str(checkout / "src")}
+            | {f"PORTWARD_AGENT__{key}": value for key, value in settings.items()},
             cwd="/",
         )
         guard(portward, add_port(portward, lab, "blue"), allow=22)
