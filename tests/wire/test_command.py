@@ -201,3 +201,14 @@ def test_a_second_run_leaves_the_first_ones_token_alone(run: Run, portward: Port
     done = run("run", PORTWARD_AGENT__STATE_DIR=str(Path(portward.directory) / "second"))
     assert done.returncode != 0
     assert run("host", "list", "--format", "json").stdout == before
+
+
+def test_doctor_tries_the_agents_way_to_the_api(run: Run, portward: Portward) -> None:
+    def found(token: str) -> dict[str, object]:
+        variables = {"PORTWARD_AGENT__TOKEN": token, "PORTWARD_AGENT__API": portward.agents_url}
+        findings = json.loads(run("doctor", "--only", "agent", "--format", "json", **variables).stdout)
+        return next(item for item in findings if item["what"].startswith("the API at"))
+
+    assert found(portward.token)["ok"] is True
+    wrong = found("nonsense")
+    assert (wrong["ok"], "refuses the token" in str(wrong["found"])) == (False, True)

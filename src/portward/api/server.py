@@ -1,8 +1,8 @@
 """Runs the API: the listener of users and that of agents, in one process and one event loop.
 
-Stops on SIGTERM, SIGINT and SIGHUP: waiting polls are let go at once, requests that run are finished; a second signal ends it
-where it is. What it refuses: to start where its settings would let strangers in, on a database it does not know, with
-a certificate that cannot be used, or on an address that is taken.
+Stops on SIGTERM, SIGINT and SIGHUP: waiting polls are let go at once, requests that run are finished; a second signal
+ends it where it is. What it refuses: to start where its settings would let strangers in, on a database it does not
+know, with a certificate that cannot be used, or on an address that is taken.
 """
 
 import asyncio

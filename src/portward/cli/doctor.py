@@ -1,7 +1,7 @@
 """``portward doctor``: what this machine lacks, for which command, and what to install.
 
 It changes nothing: kernel features are tried in a network namespace without a name, which ends with the thread
-that made it.
+that made it. With a token it asks the API once for this host's state, as the agent does.
 """
 
 import ctypes
@@ -18,6 +18,7 @@ import typer
 from rich.text import Text
 
 from portward.api import check
+from portward.channel.client import Client
 from portward.cli.output import FAILED, Format, FormatOption, err, show_rows
 from portward.config import ConfigurationError, Settings, load
 from portward.dataplane.netns import DIRECTORY
@@ -123,6 +124,13 @@ def _look(context: typer.Context) -> Iterator[Finding]:
     )
     yield _database(settings.database.url)
     yield _token(settings)
+    if settings.agent.token:
+        yield _attempt(
+            f"the API at {settings.agent.api}",
+            "agent",
+            lambda: _ask(settings),
+            "see docs/how-to/several-hosts.md; the agent enforces what it last had meanwhile",
+        )
 
 
 def _attempt(what: str, used: str, trial: Callable[[], object], remedy: str) -> Finding:
@@ -153,6 +161,14 @@ def _token(settings: Settings) -> Finding:
     found = f"host {settings.agent.host}, " + ("a token" if settings.agent.token else "no token")
     remedy = f"`portward host add {settings.agent.host}` where the API runs; `portward run` needs none"
     return Finding("agent's token", "agent", bool(settings.agent.token), found, remedy)
+
+
+def _ask(settings: Settings) -> None:
+    client = Client(settings.agent.api, settings.agent.token, ca_file=settings.agent.ca_file)
+    try:
+        client.poll(wait=0)
+    finally:
+        client.close()
 
 
 def _feature(text: str) -> Callable[[], None]:
