@@ -33,11 +33,16 @@ def own_mounts() -> Iterator[None]:
     subprocess.run(["mount", "--make-rprivate", "/"], check=True)
     for directory in _OWN:
         subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=0700", "tmpfs", directory], check=True)
-    before = _children()  # servers of other tests, which live as long as the session
     yield
-    left = [entry for directory in _OWN for entry in os.listdir(directory)]
-    left += [child for child in _children() if child not in before]
-    assert left == [], "packet tests left something behind"
+    assert [entry for directory in _OWN for entry in os.listdir(directory)] == [], "packet tests left namespaces behind"
+
+
+@pytest.fixture(autouse=True)
+def no_process_left() -> Iterator[None]:
+    """A test ends what it starts."""
+    before = _children()
+    yield
+    assert [child for child in _children() if child not in before] == [], "a packet test left processes behind"
 
 
 def _children() -> list[str]:
