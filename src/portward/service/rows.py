@@ -17,6 +17,7 @@ from sqlalchemy.orm import InstrumentedAttribute, Session
 from portward.model import InvalidValue, check_id
 from portward.service.context import Context
 from portward.service.errors import NotFound
+from portward.store import among
 from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, Port, ResourceTag
 
 AnyRow = FirewallRule | FirewallPolicy | FirewallGroup | Port
@@ -118,7 +119,7 @@ def select_in(
     """What ``query`` finds where ``key`` is one of ``ids``; one statement for each 10,000 ids, none for none."""
     rows: list[Any] = []
     for batch in batches(ids):
-        rows += session.execute(query.where(key.in_(batch))).all()
+        rows += session.execute(query.where(among(session, key, batch))).all()
     return rows
 
 

@@ -4,11 +4,13 @@ What differs between databases is in ``store.{sqlite,postgresql,mariadb}``. What
 any other driver; and to tell a password.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import URL, Connection, Engine, create_engine, event
+from sqlalchemy import ARRAY, URL, ColumnElement, Connection, Engine, Text, any_, create_engine, event, literal
 from sqlalchemy.engine import make_url
 from sqlalchemy.exc import ArgumentError
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from portward.config import ConfigurationError
 from portward.store.database import Database
@@ -82,3 +84,13 @@ def parse(url: str) -> tuple[Database, URL]:
         raise ConfigurationError(f"[database] url: {parsed.drivername} is no database that is known: give {_FORMS}")
     database = _DATABASES[parsed.drivername]()
     return database, database.check(parsed)
+
+
+def among(session: Session, key: InstrumentedAttribute[Any], values: Sequence[str]) -> ColumnElement[bool]:
+    """Condition: ``key`` is one of ``values``; as one parameter where the database takes that.
+
+    A thousand parameters cost psycopg ten milliseconds before the statement is sent.
+    """
+    if session.get_bind().dialect.name == "postgresql":
+        return key == any_(literal(list(values), ARRAY(Text)))
+    return key.in_(values)
