@@ -1,0 +1,19 @@
+"""Ordered rules to a small, exact form that a back end can look up fast. Pure; knows no kernel and no switch."""
+
+from portward.compiler.compile import compile_rules
+from portward.compiler.evaluate import evaluate
+from portward.compiler.form import Element, Field, Form, Hash, Interval, Linear, Ranges, Step, Table
+
+__all__ = [
+    "Element",
+    "Field",
+    "Form",
+    "Hash",
+    "Interval",
+    "Linear",
+    "Ranges",
+    "Step",
+    "Table",
+    "compile_rules",
+    "evaluate",
+]

@@ -1,0 +1,97 @@
+"""Rules as boxes of integers, split by IP version and protocol.
+
+The only place where a rule's own values are read. Refuses to look at two rules at once.
+
+An address match is a set of addresses, and a literal prefix is a set of one, its interval. A set whose members may
+change is to become the whole of its field here, so that nothing is concluded from members it may lose.
+"""
+
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from ipaddress import IPv4Network, IPv6Network
+
+from portward.compiler.form import Box, Element, Field, Interval
+from portward.model import IPVersion, PortRange, Prefix, Rule
+
+#: What a packet has that has no port: of a protocol without them, or a later fragment. Only "any port" matches it.
+NO_PORT = -1
+ANY_PORT: Interval = (NO_PORT, 65535)
+PROTOCOLS: Interval = (0, 255)
+
+#: Tables with a protocol of their own, beside those that must have one because their rules name ports.
+_OWN_TABLES = 4
+
+
+def bits(version: IPVersion, field: Field) -> int:
+    """How many bits ``field`` has."""
+    if field in (Field.SOURCE, Field.DESTINATION):
+        return 32 if version == 4 else 128
+    return 8 if field is Field.PROTOCOL else 16
+
+
+def whole(version: IPVersion) -> Box:
+    """The box that every packet of ``version`` is in."""
+    addresses = (0, (1 << bits(version, Field.SOURCE)) - 1)
+    return (addresses, addresses, ANY_PORT, ANY_PORT, PROTOCOLS)
+
+
+def tables(rules: Iterable[Rule]) -> Iterator[tuple[IPVersion, int | None, list[Element]]]:
+    """Each table's version, protocol and elements, in the order of rules. Disabled rules are in none.
+
+    A rule without a protocol stands in every table of its version, and is a box of all protocols in each. A protocol
+    gets a table of its own when its rules name ports, or when copies of such rules cost no more than there are rules.
+    """
+    places: dict[IPVersion, list[tuple[int, Rule]]] = {4: [], 6: []}
+    for place, rule in enumerate(rules):
+        if rule.enabled:
+            places[rule.ip_version].append((place, rule))
+    for version, placed in places.items():
+        if not placed:
+            continue
+        own = _own_tables([rule for _, rule in placed])
+        everything = whole(version)
+        by_protocol: dict[int | None, list[Element]] = {protocol: [] for protocol in [*own, None]}
+        for place, rule in placed:
+            box = _box(rule, everything)
+            if rule.protocol in own:
+                by_protocol[rule.protocol].append(Element(place, (*box[:4], PROTOCOLS)))
+            elif rule.protocol is not None:
+                by_protocol[None].append(Element(place, (*box[:4], (rule.protocol, rule.protocol))))
+            else:
+                for elements in by_protocol.values():
+                    elements.append(Element(place, box))
+        for protocol, elements in by_protocol.items():
+            if elements:
+                yield version, protocol, elements
+
+
+def _own_tables(rules: list[Rule]) -> list[int]:
+    counts = Counter(rule.protocol for rule in rules if rule.protocol is not None)
+    with_ports = {rule.protocol for rule in rules if rule.source_port or rule.destination_port}
+    wild = len(rules) - counts.total()
+    others = min(_OWN_TABLES, len(rules) // wild) if wild else _OWN_TABLES
+    own = [protocol for protocol in counts if protocol in with_ports]
+    own += [protocol for protocol, _ in counts.most_common() if protocol not in with_ports][:others]
+    return sorted(own)
+
+
+def _box(rule: Rule, everything: Box) -> Box:
+    return (
+        _addresses(rule.source, everything[Field.SOURCE]),
+        _addresses(rule.destination, everything[Field.DESTINATION]),
+        _ports(rule.source_port),
+        _ports(rule.destination_port),
+        PROTOCOLS,
+    )
+
+
+def _addresses(prefix: Prefix | None, everything: Interval) -> Interval:
+    if prefix is None:
+        return everything
+    assert isinstance(prefix, IPv4Network | IPv6Network)
+    first = int(prefix.network_address)
+    return first, first | int(prefix.hostmask)
+
+
+def _ports(ports: PortRange | None) -> Interval:
+    return ANY_PORT if ports is None else (ports.first, ports.last)

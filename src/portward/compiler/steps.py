@@ -1,0 +1,161 @@
+"""An ordered list of overlapping boxes, cut into steps that are one lookup each.
+
+Each step takes boxes that no box left for later precedes and overlaps, so the first step with an element for a packet
+holds its first match. Which shape is next is chosen by what it saves over trying its boxes one by one; what no
+lookup pays for stays linear. The number of steps, and so the time to find them, is bounded.
+"""
+
+from collections import Counter
+from collections.abc import Sequence
+from itertools import accumulate
+
+from portward.compiler.boxes import bits
+from portward.compiler.cost import conditions, crowding, linear_cost, step_cost
+from portward.compiler.form import Element, Field, Hash, Linear, Part, Ranges, Step
+from portward.compiler.overlap import Places, earlier_overlaps
+from portward.model import IPVersion
+
+#: Steps of one table at most, and those in a row that may fail to pay before the rest is left linear.
+_STEPS = 16
+_FRUITLESS = 4
+_KEYS = 4
+#: Elements of one bucket; more of them are left for later steps.
+_BUCKET = 8
+
+
+def cut(version: IPVersion, elements: Sequence[Element]) -> tuple[tuple[Step, ...], float]:
+    """Steps that decide as ``elements`` in their order do, and what they cost together."""
+    rest = _Rest(version, elements)
+    steps: list[Step] = []
+    fruitless = 0
+    while rest.places and len(steps) < _STEPS and fruitless < _FRUITLESS:
+        step, paid = rest.best()
+        steps.append(step)
+        fruitless = 0 if paid else fruitless + 1
+    if rest.places:
+        steps.append(Linear(rest.elements(rest.places)))
+    return _cheapest_end(version, _joined(steps))
+
+
+def _joined(steps: Sequence[Step]) -> list[Step]:
+    """``steps`` with neighbouring linear ones made one; in the order of rules they are right together."""
+    joined: list[Step] = []
+    for step in steps:
+        last = joined[-1] if joined else None
+        if isinstance(step, Linear) and isinstance(last, Linear):
+            joined[-1] = Linear(tuple(sorted(last.members + step.members)))
+        else:
+            joined.append(step)
+    return joined
+
+
+def _cheapest_end(version: IPVersion, steps: list[Step]) -> tuple[tuple[Step, ...], float]:
+    """``steps``, cut off where it is cheaper to try all further elements one by one."""
+    before = [0.0, *accumulate(step_cost(version, step) for step in steps)]
+    linear = [linear_cost(version, list(step.elements())) for step in steps]
+    behind = [sum(linear[place:]) for place in range(len(steps) + 1)]
+    kept = min(range(len(steps) + 1), key=lambda count: before[count] + behind[count])
+    members = tuple(sorted(element for step in steps[kept:] for element in step.elements()))
+    tail: list[Step] = [Linear(members)] if members else []
+    return tuple(_joined([*steps[:kept], *tail])), before[kept] + behind[kept]
+
+
+class _Rest:
+    """The boxes that no step has taken yet."""
+
+    def __init__(self, version: IPVersion, elements: Sequence[Element]) -> None:
+        self.version = version
+        self.all = elements
+        self.earlier = earlier_overlaps([element.box for element in elements])
+        self.places = list(range(len(elements)))
+        self.members: Places = (1 << len(elements)) - 1
+        self.lengths = [_lengths(version, element) for element in elements]
+
+    def elements(self, places: Sequence[int]) -> tuple[Element, ...]:
+        return tuple(self.all[place] for place in places)
+
+    def best(self) -> tuple[Step, bool]:
+        """The next step, taken out of the rest, and whether it is a lookup that pays."""
+        first = [place for place in self.places if not self.earlier[place] & self.members]
+        choices: list[tuple[Step, list[int]]] = [(self._ranges(first), first)]
+        for key in self._keys():
+            hashed = self._hash(key)
+            if hashed is not None:
+                choices.append(hashed)
+        savings = [self._saving(step, places) for step, places in choices]
+        best = max(range(len(choices)), key=savings.__getitem__)
+        if savings[best] > 0:
+            step, places = choices[best]
+        else:
+            step, places = Linear(self.elements(first)), first
+        for place in places:
+            self.members ^= 1 << place
+        self.places = [place for place in self.places if self.members >> place & 1]
+        return step, savings[best] > 0
+
+    def _saving(self, step: Step, places: list[int]) -> float:
+        return linear_cost(self.version, self.elements(places)) - step_cost(self.version, step)
+
+    def _ranges(self, places: list[int]) -> Ranges | Linear:
+        members = self.elements(places)
+        used = {field for element in members for field in conditions(self.version, element.box)}
+        if not used:
+            return Linear(members)
+        order = sorted(used, key=lambda field: (crowding([element.box[field] for element in members]), field))
+        return Ranges(tuple(order), members)
+
+    def _keys(self) -> list[tuple[Part, ...]]:
+        """A few keys under which many of the rest lie in one bucket each."""
+        counts = Counter(self.lengths[place] for place in self.places)
+        keys = {tuple(lengths) for lengths, _ in counts.most_common(_KEYS)}
+        for field in Field:
+            of_field = Counter[int]()
+            for lengths, count in counts.items():
+                of_field[lengths[field]] += count
+            keys |= {
+                tuple(length if other is field else 0 for other in Field)
+                for length, _ in of_field.most_common(2)
+                if length
+            }
+        fitting = {
+            key: sum(
+                count for lengths, count in counts.items() if all(a <= b for a, b in zip(key, lengths, strict=True))
+            )
+            for key in keys
+            if any(key)
+        }
+        chosen = sorted(fitting, key=lambda key: (-fitting[key], -sum(key), key))[:_KEYS]
+        return [
+            tuple(Part(field, length) for field, length in zip(Field, key, strict=True) if length) for key in chosen
+        ]
+
+    def _hash(self, key: tuple[Part, ...]) -> tuple[Hash, list[int]] | None:
+        buckets: dict[tuple[int, ...], list[Element]] = {}
+        shifts = [(field, bits(self.version, field) - length) for field, length in key]
+        left, taken = self.members, []
+        for place in self.places:
+            if self.earlier[place] & left:
+                continue
+            lengths = self.lengths[place]
+            if any(lengths[field] < length for field, length in key):
+                continue
+            element = self.all[place]
+            bucket = buckets.setdefault(tuple(element.box[field][0] >> shift for field, shift in shifts), [])
+            if len(bucket) < _BUCKET:
+                bucket.append(element)
+                left ^= 1 << place
+                taken.append(place)
+        if not taken:
+            return None
+        return Hash(key, {values: tuple(bucket) for values, bucket in buckets.items()}), taken
+
+
+def _lengths(version: IPVersion, element: Element) -> tuple[int, ...]:
+    """How many leading bits of each field are the same all over the box; of ports and protocols all or none."""
+    found = []
+    for field, (first, last) in zip(Field, element.box, strict=True):
+        length = bits(version, field) - (first ^ last).bit_length()
+        if field not in (Field.SOURCE, Field.DESTINATION) and first != last:
+            length = 0
+        found.append(length)
+    return tuple(found)
