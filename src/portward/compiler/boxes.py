@@ -22,16 +22,13 @@ PROTOCOLS: Interval = (0, 255)
 _OWN_TABLES = 4
 
 
-def bits(version: IPVersion, field: Field) -> int:
-    """How many bits ``field`` has."""
-    if field in (Field.SOURCE, Field.DESTINATION):
-        return 32 if version == 4 else 128
-    return 8 if field is Field.PROTOCOL else 16
+#: How many bits each field has, by IP version.
+BITS: dict[IPVersion, tuple[int, int, int, int, int]] = {4: (32, 32, 16, 16, 8), 6: (128, 128, 16, 16, 8)}
 
 
 def whole(version: IPVersion) -> Box:
     """The box that every packet of ``version`` is in."""
-    addresses = (0, (1 << bits(version, Field.SOURCE)) - 1)
+    addresses = (0, (1 << BITS[version][Field.SOURCE]) - 1)
     return (addresses, addresses, ANY_PORT, ANY_PORT, PROTOCOLS)
 
 

@@ -4,12 +4,13 @@ Only their ratios matter: they choose between shapes that are all exact. Measure
 250 ns for forwarding a packet without rules: docs/design/compiler.md.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from functools import lru_cache
+from itertools import islice
 from math import log2
 
-from portward.compiler.boxes import bits, whole
-from portward.compiler.form import Box, Element, Field, Hash, Interval, Linear, Ranges, Step
+from portward.compiler.boxes import BITS, whole
+from portward.compiler.form import Element, Hash, Interval, Linear, Ranges, Step
 from portward.model import IPVersion
 
 _COMPARISON = 4.5  # of a field with one value
@@ -17,6 +18,7 @@ _MASKED_COMPARISON = 7.5  # of a field with a prefix or a range
 _GOTO = 12.0
 _HASH = 60.0
 _HASH_PART = 10.0
+_SAMPLE = 64  # buckets that are looked at
 _TREE = 60.0  # intervals of one field are a red-black tree
 _TREE_LEVEL = 15.0
 _CONCATENATION = 50.0  # intervals of several fields are bitmaps, a bit for each element and prefix of its intervals
@@ -25,18 +27,12 @@ _BITMAP_WORD = 0.1
 _MATCHING_BIT = 2.2  # each element that matches all fields so far costs a step to the next field
 
 
-def conditions(version: IPVersion, box: Box, fields: Sequence[Field] = tuple(Field)) -> list[Field]:
-    """Those of ``fields`` in which ``box`` does not match everything."""
-    everything = whole(version)
-    return [field for field in fields if box[field] != everything[field]]
-
-
-def linear_cost(version: IPVersion, elements: Sequence[Element]) -> float:
+def linear_cost(version: IPVersion, elements: Iterable[Element]) -> float:
     """Nanoseconds to try every element in turn."""
     everything = whole(version)
     cost = 0.0
-    for element in elements:
-        for interval, open_ in zip(element.box, everything, strict=True):
+    for _, box in elements:
+        for interval, open_ in zip(box, everything, strict=True):
             if interval != open_:
                 cost += _COMPARISON if interval[0] == interval[1] else _MASKED_COMPARISON
     return cost
@@ -53,15 +49,15 @@ def step_cost(version: IPVersion, step: Step) -> float:
 
 def _hash_cost(version: IPVersion, step: Hash) -> float:
     everything = whole(version)
-    looked_up = {part.field: part.length for part in step.key}
+    sizes = [1 << length for length in BITS[version]]
+    for field, length in step.key:
+        sizes[field] >>= length
     members = walked = 0.0
-    for bucket in step.buckets.values():
+    for bucket in islice(step.buckets.values(), 0, None, len(step.buckets) // _SAMPLE + 1):
         cost = 0.0
-        for element in bucket:
-            for field in Field:
-                first, last = element.box[field]
-                length = bits(version, field) - looked_up.get(field, 0)
-                if (first, last) != everything[field] and last - first != (1 << length) - 1:
+        for _, box in bucket:
+            for (first, last), open_, size in zip(box, everything, sizes, strict=True):
+                if (first, last) != open_ and last - first + 1 != size:
                     cost += _COMPARISON if first == last else _MASKED_COMPARISON
         members += len(bucket)
         walked += len(bucket) * (cost + _GOTO if cost else 0.0)
@@ -76,8 +72,8 @@ def _ranges_cost(version: IPVersion, step: Ranges) -> float:
     matching = float(count)
     for place, field in enumerate(step.fields):
         column = [element.box[field] for element in step.members]
-        rows = sum(prefixes(interval, bits(version, field)) for interval in column)
-        cost += _BITMAP_WORD * (bits(version, field) / 8) * (rows / 64)
+        rows = sum(prefixes(interval, BITS[version][field]) for interval in column)
+        cost += _BITMAP_WORD * (BITS[version][field] / 8) * (rows / 64)
         matching *= crowding(column) / count
         if place < len(step.fields) - 1:
             cost += _MATCHING_BIT * matching

@@ -1,6 +1,6 @@
 """What a compiled form says of a packet: the reference that back ends and tests read it by. Not made to be fast."""
 
-from portward.compiler.boxes import NO_PORT, bits
+from portward.compiler.boxes import BITS, NO_PORT
 from portward.compiler.form import Element, Form, Hash, Step, Table
 from portward.model import Packet
 
@@ -29,5 +29,5 @@ def _candidates(table: Table, step: Step, values: tuple[int, ...]) -> tuple[Elem
     if not isinstance(step, Hash):
         return step.members
     return step.buckets.get(
-        tuple(values[field] >> bits(table.version, field) - length for field, length in step.key), ()
+        tuple(values[field] >> BITS[table.version][field] - length for field, length in step.key), ()
     )

@@ -15,8 +15,8 @@ import msgspec
 
 from portward.model import IPVersion
 
-#: Values ``first`` to ``last`` of a field, both included. Of ports, -1 is "none" and any port is -1 to 65535. A back end
-#: that sees packets reassembled, and looks up ports of protocols that have them alone, may write -1 as 0.
+#: Values ``first`` to ``last`` of a field, both included. Of ports, -1 is "none" and any port is -1 to 65535. A back
+#: end that sees packets reassembled, and looks up ports of protocols that have them alone, may write -1 as 0.
 Interval = tuple[int, int]
 
 

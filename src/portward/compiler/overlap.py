@@ -25,13 +25,21 @@ def places(members: Places) -> Iterator[int]:
         members ^= lowest
 
 
-def reachable(boxes: Sequence[Box]) -> list[int]:
-    """The places of boxes that are not told to be covered by those before them.
+def as_members(ascending: Sequence[int]) -> Places:
+    """The set of the places ``ascending``."""
+    digits = bytearray(ascending[-1] // 8 + 1 if ascending else 0)
+    for place in ascending:
+        digits[place >> 3] |= 1 << (place & 7)
+    return int.from_bytes(digits, "little")
+
+
+def reachable(boxes: Sequence[Box], earlier: Sequence[Places]) -> list[int]:
+    """The places of boxes that are not told to be covered by those before them; ``earlier`` as ``earlier_overlaps``.
 
     What one earlier box covers is always told. What several cover together is told where they differ in one field, as
     long as few overlap it; so a place may stand here that is never the first match, but none is left out that may be.
     """
-    earlier, inside = earlier_overlaps(boxes), _earlier_containers(boxes)
+    inside = _earlier_containers(boxes)
     left = _COVER_MEAN * len(boxes)
     kept = 0
     for place, box in enumerate(boxes):
@@ -84,10 +92,10 @@ def _places_of_values(column: Sequence[Interval]) -> dict[Interval, Places]:
         lists.setdefault(value, []).append(place)
     found = {}
     for value, members in lists.items():
-        digits = bytearray(members[-1] // 8 + 1)
-        for place in members:
-            digits[place >> 3] |= 1 << (place & 7)
-        found[value] = int.from_bytes(digits, "little")
+        if len(members) == 1:
+            found[value] = 1 << members[0]
+            continue
+        found[value] = as_members(members)
     return found
 
 

@@ -9,10 +9,10 @@ from collections import Counter
 from collections.abc import Sequence
 from itertools import accumulate
 
-from portward.compiler.boxes import bits
-from portward.compiler.cost import conditions, crowding, linear_cost, step_cost
+from portward.compiler.boxes import BITS, whole
+from portward.compiler.cost import crowding, linear_cost, step_cost
 from portward.compiler.form import Element, Field, Hash, Linear, Part, Ranges, Step
-from portward.compiler.overlap import Places, earlier_overlaps
+from portward.compiler.overlap import Places, as_members
 from portward.model import IPVersion
 
 #: Steps of one table at most, and those in a row that may fail to pay before the rest is left linear.
@@ -23,9 +23,14 @@ _KEYS = 4
 _BUCKET = 8
 
 
-def cut(version: IPVersion, elements: Sequence[Element]) -> tuple[tuple[Step, ...], float]:
-    """Steps that decide as ``elements`` in their order do, and what they cost together."""
-    rest = _Rest(version, elements)
+def cut(
+    version: IPVersion, elements: Sequence[Element], earlier: Sequence[Places], kept: Sequence[int]
+) -> tuple[tuple[Step, ...], float]:
+    """Steps that decide as ``elements`` at the places ``kept`` do in their order, and what they cost together.
+
+    ``earlier`` names for each place the places before it that overlap it.
+    """
+    rest = _Rest(version, elements, earlier, kept)
     steps: list[Step] = []
     fruitless = 0
     while rest.places and len(steps) < _STEPS and fruitless < _FRUITLESS:
@@ -63,12 +68,14 @@ def _cheapest_end(version: IPVersion, steps: list[Step]) -> tuple[tuple[Step, ..
 class _Rest:
     """The boxes that no step has taken yet."""
 
-    def __init__(self, version: IPVersion, elements: Sequence[Element]) -> None:
+    def __init__(
+        self, version: IPVersion, elements: Sequence[Element], earlier: Sequence[Places], kept: Sequence[int]
+    ) -> None:
         self.version = version
         self.all = elements
-        self.earlier = earlier_overlaps([element.box for element in elements])
-        self.places = list(range(len(elements)))
-        self.members: Places = (1 << len(elements)) - 1
+        self.earlier = earlier
+        self.places = list(kept)
+        self.members = as_members(kept)
         self.lengths = [_lengths(version, element) for element in elements]
 
     def elements(self, places: Sequence[int]) -> tuple[Element, ...]:
@@ -88,9 +95,9 @@ class _Rest:
             step, places = choices[best]
         else:
             step, places = Linear(self.elements(first)), first
-        for place in places:
-            self.members ^= 1 << place
-        self.places = [place for place in self.places if self.members >> place & 1]
+        taken = set(places)
+        self.places = [place for place in self.places if place not in taken]
+        self.members = as_members(self.places)
         return step, savings[best] > 0
 
     def _saving(self, step: Step, places: list[int]) -> float:
@@ -98,7 +105,8 @@ class _Rest:
 
     def _ranges(self, places: list[int]) -> Ranges | Linear:
         members = self.elements(places)
-        used = {field for element in members for field in conditions(self.version, element.box)}
+        everything = whole(self.version)
+        used = [field for field in Field if any(box[field] != everything[field] for _, box in members)]
         if not used:
             return Linear(members)
         order = sorted(used, key=lambda field: (crowding([element.box[field] for element in members]), field))
@@ -131,16 +139,21 @@ class _Rest:
 
     def _hash(self, key: tuple[Part, ...]) -> tuple[Hash, list[int]] | None:
         buckets: dict[tuple[int, ...], list[Element]] = {}
-        shifts = [(field, bits(self.version, field) - length) for field, length in key]
-        left, taken = self.members, []
+        shifts = [(field, BITS[self.version][field] - length) for field, length in key]
+        left, taken = self.members, list[int]()
+        fitting: dict[tuple[int, ...], bool] = {}
         for place in self.places:
             if self.earlier[place] & left:
                 continue
-            lengths = self.lengths[place]
-            if any(lengths[field] < length for field, length in key):
+            fits = fitting.get(self.lengths[place])
+            if fits is None:
+                fits = all(self.lengths[place][field] >= length for field, length in key)
+                fitting[self.lengths[place]] = fits
+            if not fits:
                 continue
             element = self.all[place]
-            bucket = buckets.setdefault(tuple(element.box[field][0] >> shift for field, shift in shifts), [])
+            box = element.box
+            bucket = buckets.setdefault(tuple([box[field][0] >> shift for field, shift in shifts]), [])
             if len(bucket) < _BUCKET:
                 bucket.append(element)
                 left ^= 1 << place
@@ -152,10 +165,10 @@ class _Rest:
 
 def _lengths(version: IPVersion, element: Element) -> tuple[int, ...]:
     """How many leading bits of each field are the same all over the box; of ports and protocols all or none."""
-    found = []
-    for field, (first, last) in zip(Field, element.box, strict=True):
-        length = bits(version, field) - (first ^ last).bit_length()
-        if field not in (Field.SOURCE, Field.DESTINATION) and first != last:
-            length = 0
-        found.append(length)
-    return tuple(found)
+    source, destination, *others = element.box
+    address = BITS[version][Field.SOURCE]
+    return (
+        address - (source[0] ^ source[1]).bit_length(),
+        address - (destination[0] ^ destination[1]).bit_length(),
+        *(length if first == last else 0 for (first, last), length in zip(others, (16, 16, 8), strict=True)),
+    )
