@@ -4,7 +4,7 @@ from collections.abc import Sequence
 
 from portward.compiler.boxes import tables
 from portward.compiler.form import Form, Table
-from portward.compiler.overlap import earlier_overlaps, reachable
+from portward.compiler.overlap import reachable, relations
 from portward.compiler.steps import cut
 from portward.model import Rule
 
@@ -19,9 +19,9 @@ def compile_rules(rules: Sequence[Rule]) -> Form:
     made = []
     for version, protocol, elements in tables(rules):
         boxes = [element.box for element in elements]
-        earlier = earlier_overlaps(boxes)
-        kept = reachable(boxes, earlier)
-        steps, cost = cut(version, elements, earlier, kept)
+        overlapping, holding = relations(boxes)
+        kept = reachable(boxes, overlapping, holding)
+        steps, cost = cut(version, elements, overlapping, kept)
         made.append(Table(version, protocol, tuple(elements[place] for place in kept), steps, cost))
     reached = {element.rule for table in made for element in table.ordered}
     return Form(tuple(made), frozenset(range(len(rules))) - reached)

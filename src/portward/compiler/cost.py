@@ -18,7 +18,8 @@ _MASKED_COMPARISON = 7.5  # of a field with a prefix or a range
 _GOTO = 12.0
 _HASH = 60.0
 _HASH_PART = 10.0
-_SAMPLE = 64  # buckets that are looked at
+_SAMPLED_BUCKETS = 64
+_SAMPLED_INTERVALS = 512
 _TREE = 60.0  # intervals of one field are a red-black tree
 _TREE_LEVEL = 15.0
 _CONCATENATION = 50.0  # intervals of several fields are bitmaps, a bit for each element and prefix of its intervals
@@ -53,7 +54,7 @@ def _hash_cost(version: IPVersion, step: Hash) -> float:
     for field, length in step.key:
         sizes[field] >>= length
     members = walked = 0.0
-    for bucket in islice(step.buckets.values(), 0, None, len(step.buckets) // _SAMPLE + 1):
+    for bucket in islice(step.buckets.values(), 0, None, len(step.buckets) // _SAMPLED_BUCKETS + 1):
         cost = 0.0
         for _, box in bucket:
             for (first, last), open_, size in zip(box, everything, sizes, strict=True):
@@ -81,8 +82,9 @@ def _ranges_cost(version: IPVersion, step: Ranges) -> float:
 
 
 def crowding(column: Sequence[Interval]) -> float:
-    """How many intervals of ``column`` hold a value that lies in one of them, on average over its intervals' starts."""
-    begins, ends = sorted(first for first, _ in column), sorted(last for _, last in column)
+    """How many intervals of ``column`` hold a value that one of them begins with, on average over a sample."""
+    sample = column[:: len(column) // _SAMPLED_INTERVALS + 1]
+    begins, ends = sorted(first for first, _ in sample), sorted(last for _, last in sample)
     begun = ended = total = 0
     for start in begins:
         while begun < len(begins) and begins[begun] <= start:
@@ -90,7 +92,8 @@ def crowding(column: Sequence[Interval]) -> float:
         while ends[ended] < start:
             ended += 1
         total += begun - ended
-    return total / len(column)
+    others = total / len(sample) - 1
+    return 1 + others * len(column) / len(sample)
 
 
 @lru_cache(maxsize=65536)

@@ -33,19 +33,36 @@ def as_members(ascending: Sequence[int]) -> Places:
     return int.from_bytes(digits, "little")
 
 
-def reachable(boxes: Sequence[Box], earlier: Sequence[Places]) -> list[int]:
-    """The places of boxes that are not told to be covered by those before them; ``earlier`` as ``earlier_overlaps``.
+def relations(boxes: Sequence[Box]) -> tuple[list[Places], list[Places]]:
+    """For each box the places before it whose boxes share a packet with it, and those whose boxes hold all of it."""
+    overlapping = [(1 << place) - 1 for place in range(len(boxes))]
+    holding = overlapping.copy()
+    for column in zip(*boxes, strict=True):
+        of = _places_of_values(column)
+        if len(of) == 1:
+            continue
+        begun = _up_to(of, 0, [bound for value in of for bound in value])
+        ended = _up_to(of, 1, [value[0] - 1 for value in of] + [value[1] - 1 for value in of])
+        meets = {value: begun[value[1]] & ~ended[value[0] - 1] for value in of}
+        holds = {value: begun[value[0]] & ~ended[value[1] - 1] for value in of}
+        for place, value in enumerate(column):
+            overlapping[place] &= meets[value]
+            holding[place] &= holds[value]
+    return overlapping, holding
+
+
+def reachable(boxes: Sequence[Box], overlapping: Sequence[Places], holding: Sequence[Places]) -> list[int]:
+    """The places of boxes that are not told to be covered by those before them, ``relations`` given.
 
     What one earlier box covers is always told. What several cover together is told where they differ in one field, as
     long as few overlap it; so a place may stand here that is never the first match, but none is left out that may be.
     """
-    inside = _earlier_containers(boxes)
     left = _COVER_MEAN * len(boxes)
     kept = 0
     for place, box in enumerate(boxes):
-        if inside[place]:
+        if holding[place]:
             continue
-        candidates = earlier[place] & kept
+        candidates = overlapping[place] & kept
         count = candidates.bit_count()
         if 1 < count <= min(_COVER_MOST, left):
             left -= count
@@ -53,37 +70,6 @@ def reachable(boxes: Sequence[Box], earlier: Sequence[Places]) -> list[int]:
                 continue
         kept |= 1 << place
     return list(places(kept))
-
-
-def earlier_overlaps(boxes: Sequence[Box]) -> list[Places]:
-    """For each box the places before it whose boxes have a packet in common with it."""
-    found = [(1 << place) - 1 for place in range(len(boxes))]
-    for column in zip(*boxes, strict=True):
-        of = _places_of_values(column)
-        if len(of) == 1:
-            continue
-        begun = _up_to(of, 0, [last for _, last in of])
-        ended = _up_to(of, 1, [first - 1 for first, _ in of])
-        common = {value: begun[value[1]] & ~ended[value[0] - 1] for value in of}
-        for place, value in enumerate(column):
-            found[place] &= common[value]
-    return found
-
-
-def _earlier_containers(boxes: Sequence[Box]) -> list[Places]:
-    """For each box the places before it whose boxes hold the whole of it."""
-    found = [(1 << place) - 1 for place in range(len(boxes))]
-    for column in zip(*boxes, strict=True):
-        of = _places_of_values(column)
-        if len(of) == 1:
-            continue
-        begun = _up_to(of, 0, [first for first, _ in of])
-        ended = _up_to(of, 1, [last - 1 for _, last in of])
-        around = {value: begun[value[0]] & ~ended[value[1] - 1] for value in of}
-        for place, value in enumerate(column):
-            if found[place]:
-                found[place] &= around[value]
-    return found
 
 
 def _places_of_values(column: Sequence[Interval]) -> dict[Interval, Places]:

@@ -76,6 +76,7 @@ class _Rest:
         self.earlier = earlier
         self.places = list(kept)
         self.members = as_members(kept)
+        self.costs = [linear_cost(version, (element,)) for element in elements]
         self.lengths = [_lengths(version, element) for element in elements]
 
     def elements(self, places: Sequence[int]) -> tuple[Element, ...]:
@@ -101,7 +102,7 @@ class _Rest:
         return step, savings[best] > 0
 
     def _saving(self, step: Step, places: list[int]) -> float:
-        return linear_cost(self.version, self.elements(places)) - step_cost(self.version, step)
+        return sum([self.costs[place] for place in places]) - step_cost(self.version, step)
 
     def _ranges(self, places: list[int]) -> Ranges | Linear:
         members = self.elements(places)

@@ -1,7 +1,7 @@
 import random
 
 from portward.compiler.form import Box
-from portward.compiler.overlap import as_members, earlier_overlaps, places, reachable
+from portward.compiler.overlap import as_members, places, reachable, relations
 
 ANY = (0, 99)
 
@@ -12,7 +12,7 @@ def box(*intervals: tuple[int, int]) -> Box:
 
 
 def reachable_places(*boxes: Box) -> list[int]:
-    return reachable(boxes, earlier_overlaps(boxes))
+    return reachable(boxes, *relations(boxes))
 
 
 def test_members_are_the_places_they_were_made_from() -> None:
@@ -21,14 +21,14 @@ def test_members_are_the_places_they_were_made_from() -> None:
 
 def test_boxes_overlap_that_share_a_value_in_every_field() -> None:
     boxes = (box((0, 5)), box((5, 9)), box((6, 7), (0, 3)), box((6, 7), (4, 9)))
-    assert [list(places(found)) for found in earlier_overlaps(boxes)] == [[], [0], [1], [1]]
+    assert [list(places(found)) for found in relations(boxes)[0]] == [[], [0], [1], [1]]
 
 
 def test_overlaps_are_those_that_a_comparison_of_all_pairs_finds() -> None:
     chance = random.Random(7)
     ends = [sorted((chance.randrange(12), chance.randrange(12))) for _ in range(300)]
     boxes = [box((a[0], a[1]), (b[0], b[1])) for a, b in zip(ends[::2], ends[1::2], strict=True)]
-    for place, found in enumerate(earlier_overlaps(boxes)):
+    for place, found in enumerate(relations(boxes)[0]):
         met = [
             other
             for other in range(place)
