@@ -11,6 +11,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from portward.compiler import Hash, Linear, Ranges, compile_rules, cost, evaluate
+from portward.compiler.form import Box
+from portward.compiler.overlap import reachable, relations
 from portward.model import (
     PROTOCOLS_WITH_PORTS,
     Action,
@@ -172,3 +174,22 @@ def border_packet(chance: random.Random, rules: tuple[Rule, ...]) -> Packet:
             destination_port=values[3],
         )
     return Packet(source=address(values[0]), destination=address(values[1]), protocol=protocol)
+
+
+def spans() -> st.SearchStrategy[tuple[int, int]]:
+    return st.tuples(st.integers(0, 5), st.integers(0, 5)).map(lambda ends: (min(ends), max(ends)))
+
+
+@given(st.lists(st.tuples(spans(), spans()), min_size=2, max_size=12))
+@settings(max_examples=400)
+def test_what_is_dropped_is_covered_value_by_value(drawn: list[tuple[tuple[int, int], tuple[int, int]]]) -> None:
+    boxes: list[Box] = [(source, destination, (0, 0), (0, 0), (0, 0)) for source, destination in drawn]
+    kept = reachable(boxes, *relations(boxes))
+    cells = [
+        {(a, b) for a in range(source[0], source[1] + 1) for b in range(destination[0], destination[1] + 1)}
+        for source, destination in drawn
+    ]
+    for place in range(len(boxes)):
+        if place not in kept:
+            assert cells[place] <= set().union(*cells[:place])
+        assert not (place in kept and any(cells[place] <= cells[other] for other in range(place)))

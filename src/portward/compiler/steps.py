@@ -19,6 +19,8 @@ from portward.model import IPVersion
 _STEPS = 16
 _FRUITLESS = 4
 _KEYS = 4
+#: Lookups that lead to buckets: each is a jump deeper, and a kernel allows sixteen of all kinds.
+_HASHES = 4
 #: Elements of one bucket; more of them are left for later steps.
 _BUCKET = 8
 
@@ -75,6 +77,7 @@ class _Rest:
         self.all = elements
         self.earlier = earlier
         self.places = list(kept)
+        self.hashes = 0
         self.members = as_members(kept)
         self.costs = [linear_cost(version, (element,)) for element in elements]
         self.lengths = [_lengths(version, element) for element in elements]
@@ -86,7 +89,7 @@ class _Rest:
         """The next step, taken out of the rest, and whether it is a lookup that pays."""
         first = [place for place in self.places if not self.earlier[place] & self.members]
         choices: list[tuple[Step, list[int]]] = [(self._ranges(first), first)]
-        for key in self._keys():
+        for key in self._keys() if self.hashes < _HASHES else []:
             hashed = self._hash(key)
             if hashed is not None:
                 choices.append(hashed)
@@ -96,6 +99,7 @@ class _Rest:
             step, places = choices[best]
         else:
             step, places = Linear(self.elements(first)), first
+        self.hashes += isinstance(step, Hash)
         taken = set(places)
         self.places = [place for place in self.places if place not in taken]
         self.members = as_members(self.places)
