@@ -1,7 +1,7 @@
 """What a compiled form says of a packet: the reference that back ends and tests read it by. Not made to be fast."""
 
 from portward.compiler.boxes import BITS, NO_PORT
-from portward.compiler.form import Element, Form, Hash, Step, Table
+from portward.compiler.form import Element, Form, Hash, Linear, Ranges, Step, Table
 from portward.model import Packet
 
 
@@ -26,8 +26,10 @@ def evaluate(form: Form, packet: Packet) -> int | None:
 
 
 def _candidates(table: Table, step: Step, values: tuple[int, ...]) -> tuple[Element, ...]:
-    if not isinstance(step, Hash):
+    if isinstance(step, Linear):
         return step.members
+    if isinstance(step, Ranges):
+        return step.members[::-1]  # any order is right; this one tells if they overlap
     return step.buckets.get(
         tuple(values[field] >> BITS[table.version][field] - length for field, length in step.key), ()
     )

@@ -138,10 +138,16 @@ PORTS = [rule(ports=(21 * n, 21 * n + 20)) for n in range(3000)]
 WILD = [rule((TCP, UDP, SCTP, ICMP, 47, None)[n % 6], f"{n % 256}.0.0.0/{1 + n % 8}") for n in range(3000)]
 
 
-@pytest.mark.parametrize("rules", [STAIRS, NESTED, PORTS, WILD], ids=["stairs", "nested", "ports", "wild"])
+NETS = [rule(source=f"10.{n % 251}.{n % 241}.0/{28 - n // 150}", ports=(n, n + 9)) for n in range(3000)]
+
+
+@pytest.mark.parametrize(
+    "rules", [STAIRS, NESTED, PORTS, WILD, NETS], ids=["stairs", "nested", "ports", "wild", "nets of every size"]
+)
 def test_hard_policies_grow_neither_in_elements_nor_in_steps(rules: list[Rule]) -> None:
     form = compile_rules(rules)
     assert sum(len(table.ordered) for table in form.tables) <= 6 * len(rules)
     for table in form.tables:
         assert len(table.steps) <= 17
+        assert sum(isinstance(step, Hash) for step in table.steps) <= 4
         assert sum(1 for step in table.steps for _ in step.elements()) == len(table.ordered)
