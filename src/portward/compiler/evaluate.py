@@ -1,7 +1,7 @@
 """What a compiled form says of a packet: the reference that back ends and tests read it by. Not made to be fast."""
 
 from portward.compiler.boxes import BITS, NO_PORT
-from portward.compiler.form import Element, Form, Hash, Linear, Ranges, Step, Table
+from portward.compiler.form import Element, Form, Linear, Ranges, Step, Table
 from portward.model import Packet
 
 

@@ -7,7 +7,6 @@ lookup pays for stays linear. The number of steps, and so the time to find them,
 
 from collections import Counter
 from collections.abc import Sequence
-from itertools import accumulate
 
 from portward.compiler.boxes import BITS, whole
 from portward.compiler.cost import crowding, linear_cost, step_cost
@@ -41,10 +40,11 @@ def cut(
         fruitless = 0 if paid else fruitless + 1
     if rest.places:
         steps.append(Linear(rest.elements(rest.places)))
-    return _cheapest_end(version, _joined(steps))
+    joined = _joined(steps)
+    return joined, sum(step_cost(version, step) for step in joined)
 
 
-def _joined(steps: Sequence[Step]) -> list[Step]:
+def _joined(steps: Sequence[Step]) -> tuple[Step, ...]:
     """``steps`` with neighbouring linear ones made one; in the order of rules they are right together."""
     joined: list[Step] = []
     for step in steps:
@@ -53,18 +53,7 @@ def _joined(steps: Sequence[Step]) -> list[Step]:
             joined[-1] = Linear(tuple(sorted(last.members + step.members)))
         else:
             joined.append(step)
-    return joined
-
-
-def _cheapest_end(version: IPVersion, steps: list[Step]) -> tuple[tuple[Step, ...], float]:
-    """``steps``, cut off where it is cheaper to try all further elements one by one."""
-    before = [0.0, *accumulate(step_cost(version, step) for step in steps)]
-    linear = [linear_cost(version, list(step.elements())) for step in steps]
-    behind = [sum(linear[place:]) for place in range(len(steps) + 1)]
-    kept = min(range(len(steps) + 1), key=lambda count: before[count] + behind[count])
-    members = tuple(sorted(element for step in steps[kept:] for element in step.elements()))
-    tail: list[Step] = [Linear(members)] if members else []
-    return tuple(_joined([*steps[:kept], *tail])), before[kept] + behind[kept]
+    return tuple(joined)
 
 
 class _Rest:
