@@ -18,7 +18,7 @@ from portward.model import IPVersion
 _STEPS = 16
 _FRUITLESS = 4
 _KEYS = 4
-#: Lookups that lead to buckets: each is a jump deeper, and a kernel allows sixteen of all kinds.
+#: Lookups that lead to buckets: each is a jump deeper, and a kernel takes fourteen of all kinds in a row.
 _HASHES = 4
 #: Elements of one bucket; more of them are left for later steps.
 _BUCKET = 8
