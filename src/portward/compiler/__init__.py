@@ -1,19 +1,24 @@
 """Ordered rules to a small, exact form that a back end can look up fast. Pure; knows no kernel and no switch."""
 
+from portward.compiler.boxes import BITS, conditions, is_verdict
 from portward.compiler.compile import compile_rules
 from portward.compiler.evaluate import evaluate
-from portward.compiler.form import Element, Field, Form, Hash, Interval, Linear, Ranges, Step, Table
+from portward.compiler.form import Element, Field, Form, Hash, Interval, KeyPart, Linear, Ranges, Step, Table
 
 __all__ = [
+    "BITS",
     "Element",
     "Field",
     "Form",
     "Hash",
     "Interval",
+    "KeyPart",
     "Linear",
     "Ranges",
     "Step",
     "Table",
     "compile_rules",
+    "conditions",
     "evaluate",
+    "is_verdict",
 ]

@@ -7,10 +7,10 @@ change is to become the whole of its field here, so that nothing is concluded fr
 """
 
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from ipaddress import IPv4Network, IPv6Network
 
-from portward.compiler.form import Box, Element, Field, Interval
+from portward.compiler.form import Box, Element, Field, Interval, KeyPart
 from portward.model import IPVersion, PortRange, Prefix, Rule
 
 #: What a packet has that has no port: of a protocol without them, or a later fragment. Only "any port" matches it.
@@ -30,6 +30,21 @@ def whole(version: IPVersion) -> Box:
     """The box that every packet of ``version`` is in."""
     addresses = (0, (1 << BITS[version][Field.SOURCE]) - 1)
     return (addresses, addresses, ANY_PORT, ANY_PORT, PROTOCOLS)
+
+
+def conditions(version: IPVersion, key: Iterable[KeyPart], box: Box) -> list[Field]:
+    """The fields of ``box`` that are still to be compared when a packet is known to be in the box's cell of ``key``."""
+    sizes = {field: 1 << BITS[version][field] - length for field, length in key}
+    return [
+        field
+        for field, (first, last), everything in zip(Field, box, whole(version), strict=True)
+        if (first, last) != everything and last - first + 1 != sizes.get(field)
+    ]
+
+
+def is_verdict(version: IPVersion, key: Iterable[KeyPart], bucket: Sequence[Element]) -> bool:
+    """Whether ``bucket`` is its one rule's verdict, without anything to compare."""
+    return len(bucket) == 1 and not conditions(version, key, bucket[0].box)
 
 
 def tables(rules: Iterable[Rule]) -> Iterator[tuple[IPVersion, int | None, list[Element]]]:

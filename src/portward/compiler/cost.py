@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import islice
 from math import log2
 
-from portward.compiler.boxes import BITS, whole
+from portward.compiler.boxes import BITS, conditions, whole
 from portward.compiler.form import Element, Hash, Interval, Linear, Ranges, Step
 from portward.model import IPVersion
 
@@ -49,17 +49,12 @@ def step_cost(version: IPVersion, step: Step) -> float:
 
 
 def _hash_cost(version: IPVersion, step: Hash) -> float:
-    everything = whole(version)
-    sizes = [1 << length for length in BITS[version]]
-    for field, length in step.key:
-        sizes[field] >>= length
     members = walked = 0.0
     for bucket in islice(step.buckets.values(), 0, None, len(step.buckets) // _SAMPLED_BUCKETS + 1):
         cost = 0.0
         for _, box in bucket:
-            for (first, last), open_, size in zip(box, everything, sizes, strict=True):
-                if (first, last) != open_ and last - first + 1 != size:
-                    cost += _COMPARISON if first == last else _MASKED_COMPARISON
+            for field in conditions(version, step.key, box):
+                cost += _COMPARISON if box[field][0] == box[field][1] else _MASKED_COMPARISON
         members += len(bucket)
         walked += len(bucket) * (cost + _GOTO if cost else 0.0)
     return _HASH + _HASH_PART * len(step.key) + walked / members

@@ -41,7 +41,7 @@ class Element(NamedTuple):
     box: Box
 
 
-class Part(NamedTuple):
+class KeyPart(NamedTuple):
     """The first ``length`` bits of a field, as one part of the key of a ``Hash``."""
 
     field: Field
@@ -55,7 +55,7 @@ class Hash(msgspec.Struct, frozen=True):
     lie in the bucket altogether. A bucket of one element without a further condition is a verdict of its own.
     """
 
-    key: tuple[Part, ...]
+    key: tuple[KeyPart, ...]
     buckets: dict[tuple[int, ...], tuple[Element, ...]]
 
     def elements(self) -> Iterator[Element]:

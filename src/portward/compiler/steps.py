@@ -8,9 +8,9 @@ lookup pays for stays linear. The number of steps, and so the time to find them,
 from collections import Counter
 from collections.abc import Sequence
 
-from portward.compiler.boxes import BITS, whole
+from portward.compiler.boxes import BITS, conditions, is_verdict, whole
 from portward.compiler.cost import crowding, linear_cost, step_cost
-from portward.compiler.form import Element, Field, Hash, Linear, Part, Ranges, Step
+from portward.compiler.form import Element, Field, Hash, KeyPart, Linear, Ranges, Step
 from portward.compiler.overlap import Places, as_members
 from portward.model import IPVersion
 
@@ -18,20 +18,19 @@ from portward.model import IPVersion
 _STEPS = 16
 _FRUITLESS = 4
 _KEYS = 4
-#: Lookups that lead to buckets: each is a jump deeper, and a kernel takes fourteen of all kinds in a row.
-_HASHES = 4
 #: Elements of one bucket; more of them are left for later steps.
 _BUCKET = 8
 
 
 def cut(
-    version: IPVersion, elements: Sequence[Element], earlier: Sequence[Places], kept: Sequence[int]
+    version: IPVersion, elements: Sequence[Element], earlier: Sequence[Places], kept: Sequence[int], *, chained: int
 ) -> tuple[tuple[Step, ...], float]:
     """Steps that decide as ``elements`` at the places ``kept`` do in their order, and what they cost together.
 
-    ``earlier`` names for each place the places before it that overlap it.
+    ``earlier`` names for each place the places before it that overlap it. At most ``chained`` steps lead to buckets
+    that are more than a verdict.
     """
-    rest = _Rest(version, elements, earlier, kept)
+    rest = _Rest(version, elements, earlier, kept, chained)
     steps: list[Step] = []
     fruitless = 0
     while rest.places and len(steps) < _STEPS and fruitless < _FRUITLESS:
@@ -60,13 +59,18 @@ class _Rest:
     """The boxes that no step has taken yet."""
 
     def __init__(
-        self, version: IPVersion, elements: Sequence[Element], earlier: Sequence[Places], kept: Sequence[int]
+        self,
+        version: IPVersion,
+        elements: Sequence[Element],
+        earlier: Sequence[Places],
+        kept: Sequence[int],
+        chained: int,
     ) -> None:
         self.version = version
         self.all = elements
         self.earlier = earlier
         self.places = list(kept)
-        self.hashes = 0
+        self.chained = chained
         self.members = as_members(kept)
         self.costs = [linear_cost(version, (element,)) for element in elements]
         self.lengths = [_lengths(version, element) for element in elements]
@@ -78,7 +82,7 @@ class _Rest:
         """The next step, taken out of the rest, and whether it is a lookup that pays."""
         first = [place for place in self.places if not self.earlier[place] & self.members]
         choices: list[tuple[Step, list[int]]] = [(self._ranges(first), first)]
-        for key in self._keys() if self.hashes < _HASHES else []:
+        for key in self._keys():
             hashed = self._hash(key)
             if hashed is not None:
                 choices.append(hashed)
@@ -88,7 +92,9 @@ class _Rest:
             step, places = choices[best]
         else:
             step, places = Linear(self.elements(first)), first
-        self.hashes += isinstance(step, Hash)
+        self.chained -= isinstance(step, Hash) and not all(
+            is_verdict(self.version, step.key, bucket) for bucket in step.buckets.values()
+        )
         taken = set(places)
         self.places = [place for place in self.places if place not in taken]
         self.members = as_members(self.places)
@@ -106,7 +112,7 @@ class _Rest:
         order = sorted(used, key=lambda field: (crowding([element.box[field] for element in members]), field))
         return Ranges(tuple(order), members)
 
-    def _keys(self) -> list[tuple[Part, ...]]:
+    def _keys(self) -> list[tuple[KeyPart, ...]]:
         """A few keys under which many of the rest lie in one bucket each."""
         counts = Counter(self.lengths[place] for place in self.places)
         keys = {tuple(lengths) for lengths, _ in counts.most_common(_KEYS)}
@@ -128,10 +134,10 @@ class _Rest:
         }
         chosen = sorted(fitting, key=lambda key: (-fitting[key], -sum(key), key))[:_KEYS]
         return [
-            tuple(Part(field, length) for field, length in zip(Field, key, strict=True) if length) for key in chosen
+            tuple(KeyPart(field, length) for field, length in zip(Field, key, strict=True) if length) for key in chosen
         ]
 
-    def _hash(self, key: tuple[Part, ...]) -> tuple[Hash, list[int]] | None:
+    def _hash(self, key: tuple[KeyPart, ...]) -> tuple[Hash, list[int]] | None:
         buckets: dict[tuple[int, ...], list[Element]] = {}
         shifts = [(field, BITS[self.version][field] - length) for field, length in key]
         left, taken = self.members, list[int]()
@@ -147,6 +153,8 @@ class _Rest:
                 continue
             element = self.all[place]
             box = element.box
+            if not self.chained and conditions(self.version, key, box):
+                continue
             bucket = buckets.setdefault(tuple([box[field][0] >> shift for field, shift in shifts]), [])
             if len(bucket) < _BUCKET:
                 bucket.append(element)

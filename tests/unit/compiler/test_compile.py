@@ -4,7 +4,7 @@ import msgspec
 import pytest
 
 from portward.compiler import Field, Form, Hash, Linear, Ranges, Table, compile_rules, evaluate
-from portward.compiler.form import Part
+from portward.compiler.form import KeyPart
 from portward.model import ICMP, SCTP, TCP, UDP, Action, Address, IPVersion, Packet, PortRange, Prefix, Rule
 
 
@@ -80,7 +80,7 @@ def test_addresses_with_a_port_are_one_exact_lookup() -> None:
     table = only_table(compile_rules([rule(source=f"10.0.0.{n}/32", ports=(n, n)) for n in range(200)]))
     (step,) = table.steps
     assert isinstance(step, Hash)
-    assert step.key == (Part(Field.SOURCE, 32), Part(Field.DESTINATION_PORT, 16))
+    assert step.key == (KeyPart(Field.SOURCE, 32), KeyPart(Field.DESTINATION_PORT, 16))
     assert {len(bucket) for bucket in step.buckets.values()} == {1}
 
 
@@ -88,7 +88,7 @@ def test_networks_of_one_size_with_ranges_are_buckets_under_a_masked_key() -> No
     rules = [rule(source=f"10.{n // 256}.{n % 256}.0/24", ports=(n, n + 100)) for n in range(1000)]
     (step,) = only_table(compile_rules(rules)).steps
     assert isinstance(step, Hash)
-    assert step.key == (Part(Field.SOURCE, 24),)
+    assert step.key == (KeyPart(Field.SOURCE, 24),)
 
 
 def test_what_only_port_ranges_tell_apart_is_a_lookup_of_intervals_that_begins_with_them() -> None:

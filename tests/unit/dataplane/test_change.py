@@ -7,7 +7,7 @@ import pytest
 
 from portward.dataplane.nftables.change import Change, Installed, Planner
 from portward.dataplane.nftables.epochs import Epochs
-from portward.dataplane.nftables.ruleset import DeviceLists, Part, Wanted
+from portward.dataplane.nftables.lists import DeviceLists, Part, Wanted
 from portward.model import Action, Rule, Stratum
 
 PLANNER = Planner(owner="host", epochs=Epochs(0xFFFF), reverse_path="strict")
@@ -81,10 +81,10 @@ def test_what_is_removed_is_what_was_put_there() -> None:
     standing: set[str] = set()
 
     def carry_out(change: Change) -> Installed:
-        created = set(re.findall(r"^chain (\S+)", change.prepare, re.M))
+        created = set(re.findall(r"^(?:chain|map) (\S+)", change.prepare, re.M))
         assert not (created & standing) - {"forward"}
         standing.update(created)
-        deleted = re.findall(r"^delete chain inet portward (\S+)", change.remove, re.M)
+        deleted = re.findall(r"^delete (?:chain|map) inet portward (\S+)", change.remove, re.M)
         assert set(deleted) <= standing
         standing.difference_update(deleted)
         return change.result

@@ -6,14 +6,23 @@ for a packet, elements of sets and maps are not, so none is changed here. (3) ``
 any more. A change may die between any two of them; ``build``, which trusts nothing that it finds, then goes on.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
 from portward.dataplane.nftables import ruleset
 from portward.dataplane.nftables.epochs import Epochs
-from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, DeviceLists, ListKey, ReversePath, Wanted
+from portward.dataplane.nftables.layout import Layout, Layouts
+from portward.dataplane.nftables.lists import DeviceLists, ListKey, Wanted
+from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, ReversePath
 from portward.model import Direction, check_device_name
+
+
+class Version(msgspec.Struct, frozen=True):
+    """A version of a list that stands in the kernel."""
+
+    serial: int  # of the change that made it
+    layout: Layout
 
 
 class Installed(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,7 +32,7 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
     serial: int  # of the last change
     epoch: int
     epoch_serial: int  # of the change that made the epoch's chains
-    versions: dict[ListKey, int]  # of the change that made the list's version in force
+    versions: dict[ListKey, Version]  # in force
     wanted: Wanted
 
 
@@ -42,26 +51,28 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
     owner: str
     epochs: Epochs
     reverse_path: ReversePath
+    layouts: Layouts = msgspec.field(default_factory=Layouts)
 
     def build(self, wanted: Wanted, *, serial: int, epoch: int, leftovers: Collection[tuple[str, str]] = ()) -> Change:
         """Everything anew beside what is there; ``leftovers``, (kind, name) of an earlier life, go in the end."""
+        versions = {key: Version(serial, self.layouts.of(key, parts)) for key, parts in wanted.lists.items()}
         chains = self._epoch_chains(serial, serial, epoch)
-        for key, parts in wanted.lists.items():
-            chains += ruleset.version_chains(serial, serial, key, parts)
-            chains += ruleset.list_chains(serial, serial, key, parts)
+        chains += [_list_chain(serial, serial, key, wanted) for key in wanted.lists]
         for device, lists in wanted.devices.items():
             chains += [(title, [rule]) for title, rule in _device_rules(serial, device, lists)]
         return Change(
-            prepare=f"table {TABLE} {{\n{ruleset.skeleton(serial, self.owner)}{ruleset.chain_text(chains)}}}\n"
+            prepare=f"table {TABLE} {{\n{ruleset.skeleton(serial, self.owner)}"
+            + _versions_text(serial, versions)
+            + f"{ruleset.chain_text(chains)}}}\n"
             + _elements("add", serial, wanted.devices),
             switch=self._switch_epoch(serial, epoch),
-            remove=_delete(leftovers),
+            remove=_empty(leftovers) + _delete(sorted(leftovers)),
             result=Installed(
                 build=serial,
                 serial=serial,
                 epoch=epoch,
                 epoch_serial=serial,
-                versions=dict.fromkeys(wanted.lists, serial),
+                versions=versions,
                 wanted=wanted,
             ),
         )
@@ -74,18 +85,16 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
         gone = [device for device in old.devices if device not in wanted.devices]
         moved = [device for device, lists in wanted.devices.items() if old.devices.get(device) != lists]
 
+        versions = {key: Version(serial, self.layouts.of(key, wanted.lists[key])) for key in written}
         chains = self._epoch_chains(build, serial, epoch)
-        for key in written:
-            chains += ruleset.version_chains(build, serial, key, wanted.lists[key])
-            if key not in old.lists:
-                chains += ruleset.list_chains(build, serial, key, wanted.lists[key])
+        chains += [_list_chain(build, serial, key, wanted) for key in written if key not in old.lists]
         # An empty chain returns to the dispatch: until the switch, a new device is as uncovered as it was.
         chains += [(ruleset.device_chain(build, direction, device), []) for device in added for direction in Direction]
 
         switch = self._switch_epoch(serial, epoch)
         for key in written:
             if key in old.lists:
-                switch += _replace(ruleset.list_chain(build, key), f"goto {ruleset.version_chain(serial, key)}")
+                switch += _replace(ruleset.list_chain(build, key), *ruleset.list_rules(serial, key))
         for device in moved:
             for title, rule in _device_rules(build, device, wanted.devices[device]):
                 switch += _replace(title, rule)
@@ -93,23 +102,26 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
             for direction in Direction:
                 switch += f"flush chain {TABLE} {ruleset.device_chain(build, direction, device)}\n"
 
-        dead = [title for title, _ in self._epoch_chains(build, installed.epoch_serial, installed.epoch)]
-        dead += [ruleset.device_chain(build, direction, device) for device in gone for direction in Direction]
-        for key, parts in old.lists.items():
-            if key not in wanted.lists:
-                dead.append(ruleset.list_chain(build, key))
-            if wanted.lists.get(key) != parts:
-                dead += [title for title, _ in ruleset.version_chains(build, installed.versions[key], key, parts)]
+        # What leads to an object goes before it.
+        dead = [("chain", title) for title, _ in self._epoch_chains(build, installed.epoch_serial, installed.epoch)]
+        dead += [
+            ("chain", ruleset.device_chain(build, direction, device)) for device in gone for direction in Direction
+        ]
+        dead += [("chain", ruleset.list_chain(build, key)) for key in old.lists if key not in wanted.lists]
+        for key, version in installed.versions.items():
+            if key in versions or key not in wanted.lists:
+                dead += version.layout.titles(ruleset.version_name(version.serial, key))
         return Change(
-            prepare=f"table {TABLE} {{\n{ruleset.chain_text(chains)}}}\n" + _elements("add", build, added),
+            prepare=f"table {TABLE} {{\n{_versions_text(build, versions)}{ruleset.chain_text(chains)}}}\n"
+            + _elements("add", build, added),
             switch=switch,
-            remove=_elements("delete", build, gone) + _delete([("chain", title) for title in dead]),
+            remove=_elements("delete", build, gone) + _delete(dead),
             result=Installed(
                 build=build,
                 serial=serial,
                 epoch=epoch,
                 epoch_serial=serial,
-                versions={key: serial if key in written else installed.versions[key] for key in wanted.lists},
+                versions={key: versions.get(key) or installed.versions[key] for key in wanted.lists},
                 wanted=wanted,
             ),
         )
@@ -128,8 +140,20 @@ def _device_rules(build: int, device: str, lists: DeviceLists) -> list[tuple[str
     ]
 
 
-def _replace(chain: str, rule: str) -> str:
-    return f"flush chain {TABLE} {chain}\nadd rule {TABLE} {chain} {rule}\n"
+def _versions_text(build: int, versions: Mapping[ListKey, Version]) -> str:
+    refuse = ruleset.name(build, "refuse")
+    return "".join(
+        version.layout.text(ruleset.version_name(version.serial, key), refuse) for key, version in versions.items()
+    )
+
+
+def _list_chain(build: int, serial: int, key: ListKey, wanted: Wanted) -> ruleset.Chain:
+    comment = ruleset.list_comment(wanted.lists[key])
+    return ruleset.list_chain(build, key), [comment, *ruleset.list_rules(serial, key)]
+
+
+def _replace(chain: str, *rules: str) -> str:
+    return f"flush chain {TABLE} {chain}\n" + "".join(f"add rule {TABLE} {chain} {rule}\n" for rule in rules)
 
 
 def _elements(verb: str, build: int, devices: Collection[str]) -> str:
@@ -150,8 +174,10 @@ def _list(items: Iterable[str]) -> str:
     return ", ".join(items)
 
 
-def _delete(objects: Collection[tuple[str, str]]) -> str:
-    """Chains and maps refer to each other, so all are emptied before any goes."""
-    return "".join(f"flush {kind} {TABLE} {title}\n" for kind, title in objects) + "".join(
-        f"delete {kind} {TABLE} {title}\n" for kind, title in sorted(objects)
-    )
+def _empty(objects: Iterable[tuple[str, str]]) -> str:
+    """For objects that lead to each other in ways not known."""
+    return "".join(f"flush {kind} {TABLE} {title}\n" for kind, title in objects)
+
+
+def _delete(objects: Iterable[tuple[str, str]]) -> str:
+    return "".join(f"delete {kind} {TABLE} {title}\n" for kind, title in objects)

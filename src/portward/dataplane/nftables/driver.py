@@ -21,24 +21,24 @@ from portward.dataplane.netns import (
 )
 from portward.dataplane.nftables.change import Planner
 from portward.dataplane.nftables.epochs import Epochs
-from portward.dataplane.nftables.namespace import RouterNamespace, Step
-from portward.dataplane.nftables.ruleset import (
+from portward.dataplane.nftables.lists import (
     DeviceLists,
     ListKey,
     Part,
-    ReversePath,
+    Policies,
     RuleList,
     Wanted,
     deny_all,
     rule_list,
 )
+from portward.dataplane.nftables.namespace import RouterNamespace, Step
+from portward.dataplane.nftables.ruleset import ReversePath
 from portward.dataplane.protocol import CleanupFailed, DataplaneError
 from portward.model import (
     CoveredPort,
     Direction,
     HostState,
     InvalidValue,
-    Policy,
     PortKind,
     PortReport,
     PortwardError,
@@ -104,7 +104,7 @@ class NftablesDataplane:
             except (PortwardError, OSError) as error:
                 errors.update(dict.fromkeys((port.port.id for port in ports), str(error)))
         self._leave(keep=shares, vanished=bound)
-        policies = {policy.id: policy for policy in state.policies}
+        policies = Policies(state.policies)
         for identity, ports in shares.items():
             errors.update(_enforce(self._namespaces[identity], ports, policies))
         reports = tuple(PortReport(port_id=port_id, error=error) for port_id, error in errors.items())
@@ -213,9 +213,7 @@ def _unsuitable(covered: CoveredPort) -> str | None:
     return None
 
 
-def _enforce(
-    namespace: RouterNamespace, ports: list[CoveredPort], policies: dict[str, Policy]
-) -> dict[str, str | None]:
+def _enforce(namespace: RouterNamespace, ports: list[CoveredPort], policies: Policies) -> dict[str, str | None]:
     """Make the namespace enforce its ports; says port by port what is wrong."""
     where = "the agent's own namespace" if namespace.name is None else f"namespace {namespace.name}"
     claims: dict[str, list[CoveredPort]] = {}
@@ -246,7 +244,7 @@ def _enforce(
     return {port.port.id: wrong.get(device) for device, claimants in claims.items() for port in claimants}
 
 
-def _lists_of(claimants: list[CoveredPort], policies: dict[str, Policy]) -> tuple[RuleList, RuleList]:
+def _lists_of(claimants: list[CoveredPort], policies: Policies) -> tuple[RuleList, RuleList]:
     """By which lists a device is decided, egress and ingress.
 
     Raises:

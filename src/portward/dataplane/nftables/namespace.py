@@ -20,8 +20,9 @@ from portward.dataplane.nftables.adoption import NOTHING, look
 from portward.dataplane.nftables.change import Change, Installed, Planner
 from portward.dataplane.nftables.epochs import Epochs, MarkFilter
 from portward.dataplane.nftables.libnftables import Nft
+from portward.dataplane.nftables.lists import Wanted
 from portward.dataplane.nftables.netlink import DUMP, NETFILTER, Netlink, NetlinkError, attribute, attributes
-from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, Wanted, owner_mark
+from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, owner_mark
 from portward.dataplane.protocol import DataplaneError
 
 # linux/netfilter/nf_tables.h, linux/rtnetlink.h

@@ -1,0 +1,101 @@
+"""Which lists of rules decide in a namespace: values that text is made of. Pure.
+
+A list is what decides for a port and a direction: the parts of its groups, in their order. Ports with the same
+policies share one list, whatever their groups.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import NamedTuple
+
+import msgspec
+
+from portward.model import CoveredPort, Direction, Policy, Rule, Stratum, check_id
+
+
+class Part(NamedTuple):
+    """What one group puts into a list: the enabled rules of its policy, or, when ``closed``, that all is denied."""
+
+    stratum: Stratum
+    policy_id: str | None = None
+    rules: tuple[Rule, ...] = ()
+    closed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.stratum} {'closed' if self.closed else self.policy_id or 'empty'}"
+
+
+#: The identity of a rule list, a digest of what its content comes from: strata and states of groups, ids of policies.
+ListKey = str
+
+
+class RuleList(NamedTuple):
+    """The list that decides for a port and a direction: parts of one stratum after those of the one before."""
+
+    key: ListKey
+    parts: tuple[Part, ...]
+
+
+class DeviceLists(NamedTuple):
+    """By which lists a covered device is decided."""
+
+    egress: ListKey
+    ingress: ListKey
+
+
+class Wanted(msgspec.Struct, frozen=True):
+    """Everything that one namespace is to enforce. Equal values: nothing is to be done."""
+
+    devices: dict[str, DeviceLists] = {}
+    lists: dict[ListKey, tuple[Part, ...]] = {}
+
+
+class Policies:
+    """The policies of a state, as far as they take part, each looked at once however many ports use it."""
+
+    def __init__(self, policies: Iterable[Policy]) -> None:
+        self._policies = {policy.id: policy for policy in policies}
+        self._rules: dict[str, tuple[Rule, ...]] = {}
+
+    def rules(self, policy_id: str) -> tuple[Rule, ...]:
+        """The enabled rules of a policy, in order.
+
+        Raises:
+            InvalidValue: its id, or that of a rule, is no UUID.
+        """
+        if policy_id not in self._rules:
+            enabled = tuple(rule for rule in self._policies[check_id(policy_id)].rules if rule.enabled)
+            for rule in enabled:
+                check_id(rule.id)
+            self._rules[policy_id] = enabled
+        return self._rules[policy_id]
+
+
+def rule_list(covered: CoveredPort, direction: Direction, policies: Policies) -> RuleList:
+    """The list that decides for packets in ``direction`` at the port (design, 2.3 and 2.4).
+
+    Raises:
+        InvalidValue: the id of a policy or of a rule is no UUID.
+    """
+    parts = []
+    strata = list(Stratum)
+    for group in sorted(covered.groups, key=lambda group: (strata.index(group.stratum), group.position)):
+        policy_id = group.policy_id(direction)
+        if not group.admin_state_up:
+            if group.stratum is not Stratum.TENANT:
+                continue
+            policy_id = None
+        elif policy_id is None and group.stratum is not Stratum.TENANT:
+            continue
+        rules = () if policy_id is None else policies.rules(policy_id)
+        parts.append(Part(group.stratum, policy_id, rules, closed=not group.admin_state_up))
+    return _rule_list(*parts)
+
+
+def deny_all() -> RuleList:
+    """The list of a device that two ports claim: nobody can say which of them is right, so nothing passes."""
+    return _rule_list(Part(Stratum.TENANT, closed=True))
+
+
+def _rule_list(*parts: Part) -> RuleList:
+    return RuleList(hashlib.sha256(", ".join(map(str, parts)).encode()).hexdigest()[:16], parts)
