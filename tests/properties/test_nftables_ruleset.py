@@ -127,7 +127,7 @@ def tables(state: HostState, direction: Direction) -> Iterable[tuple[CoveredPort
     """The covered ports of ``state``, and the list of each."""
     for covered in state.ports:
         if covered.groups:
-            parts = rule_list(covered, direction, Policies(state.policies)).parts
+            parts = rule_list(covered, direction, Policies().update(state.policies)).parts
             yield covered, Table(lay_out(parts).text("list", "refuse"))
 
 
@@ -180,7 +180,7 @@ def test_long_lists_of_several_strata_decide_as_the_golden_model_does(seed: int,
     covered = CoveredPort(port=Port(id=ident(20), kind=PortKind.ROUTER), groups=groups)
     rules = tuple(rule for policy in policies.values() for rule in policy.rules)
     with favoured(shape):
-        parts = rule_list(covered, Direction.INGRESS, Policies(policies.values())).parts
+        parts = rule_list(covered, Direction.INGRESS, Policies().update(policies.values())).parts
         table = Table(lay_out(parts).text("list", "refuse"))
     for packet in filter(is_whole, [border_packet(chance, rules) for _ in range(60)]):
         verdict = decide(packet, Direction.INGRESS, covered, policies).verdict
@@ -215,7 +215,9 @@ def test_no_name_can_break_out_of_the_text(device: str, netns: str, policy_id: s
         port = Port(id=ident(1), kind=PortKind.ROUTER, binding=Binding(netns=netns, device=device))
         covered = CoveredPort(port=port, groups=(Group(id=ident(2), ingress_policy_id=policy_id),))
         rule = Rule(id=rule_id, action=Action.ALLOW)
-        wanted = rule_list(covered, Direction.INGRESS, Policies([Policy(id=policy_id, version=1, rules=(rule,))]))
+        wanted = rule_list(
+            covered, Direction.INGRESS, Policies().update([Policy(id=policy_id, version=1, rules=(rule,))])
+        )
         state = Wanted({device: DeviceLists(wanted.key, wanted.key)}, {wanted.key: wanted.parts})
         change = planner.build(state, serial=1, epoch=1)
         back = planner.change(change.result, Wanted({"qr-x": state.devices[device]}, state.lists), epoch=2)

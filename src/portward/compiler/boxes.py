@@ -21,30 +21,37 @@ PROTOCOLS: Interval = (0, 255)
 #: Tables with a protocol of their own, beside those that must have one because their rules name ports.
 _OWN_TABLES = 4
 
-
 #: How many bits each field has, by IP version.
 BITS: dict[IPVersion, tuple[int, int, int, int, int]] = {4: (32, 32, 16, 16, 8), 6: (128, 128, 16, 16, 8)}
+_WHOLE: dict[IPVersion, Box] = {
+    version: ((0, (1 << bits[0]) - 1), (0, (1 << bits[1]) - 1), ANY_PORT, ANY_PORT, PROTOCOLS)
+    for version, bits in BITS.items()
+}
 
 
 def whole(version: IPVersion) -> Box:
     """The box that every packet of ``version`` is in."""
-    addresses = (0, (1 << BITS[version][Field.SOURCE]) - 1)
-    return (addresses, addresses, ANY_PORT, ANY_PORT, PROTOCOLS)
+    return _WHOLE[version]
 
 
-def conditions(version: IPVersion, key: Iterable[KeyPart], box: Box) -> list[Field]:
-    """The fields of ``box`` that are still to be compared when a packet is known to be in the box's cell of ``key``."""
-    sizes = {field: 1 << BITS[version][field] - length for field, length in key}
-    return [
-        field
-        for field, (first, last), everything in zip(Field, box, whole(version), strict=True)
-        if (first, last) != everything and last - first + 1 != sizes.get(field)
-    ]
+class Cells:
+    """The cells that ``key`` cuts the packets of ``version`` into; without a key, there is one."""
 
+    def __init__(self, version: IPVersion, key: Iterable[KeyPart] = ()) -> None:
+        sizes = {field: 1 << BITS[version][field] - length for field, length in key}
+        self._fields = [(field, _WHOLE[version][field], sizes.get(field)) for field in Field]
 
-def is_verdict(version: IPVersion, key: Iterable[KeyPart], bucket: Sequence[Element]) -> bool:
-    """Whether ``bucket`` is its one rule's verdict, without anything to compare."""
-    return len(bucket) == 1 and not conditions(version, key, bucket[0].box)
+    def conditions(self, box: Box) -> list[Field]:
+        """The fields of ``box`` to compare still when a packet is known to be in the cell that the box lies in."""
+        return [
+            field
+            for field, everything, size in self._fields
+            if (interval := box[field]) != everything and interval[1] - interval[0] + 1 != size
+        ]
+
+    def is_verdict(self, bucket: Sequence[Element]) -> bool:
+        """Whether all packets of a cell are decided alike: by the one element of its ``bucket``."""
+        return len(bucket) == 1 and not self.conditions(bucket[0].box)
 
 
 def tables(rules: Iterable[Rule]) -> Iterator[tuple[IPVersion, int | None, list[Element]]]:

@@ -9,7 +9,7 @@ from functools import lru_cache
 from itertools import islice
 from math import log2
 
-from portward.compiler.boxes import BITS, conditions, whole
+from portward.compiler.boxes import BITS, Cells, whole
 from portward.compiler.form import Element, Hash, Interval, Linear, Ranges, Step
 from portward.model import IPVersion
 
@@ -18,6 +18,7 @@ _MASKED_COMPARISON = 7.5  # of a field with a prefix or a range
 _GOTO = 12.0
 _HASH = 60.0
 _HASH_PART = 10.0
+_BUCKET_CHAIN = 0.1  # no time of a packet: what a bucket of its own takes to install, in memory and to take away
 _SAMPLED_BUCKETS = 64
 _SAMPLED_INTERVALS = 512
 _TREE = 60.0  # intervals of one field are a red-black tree
@@ -49,15 +50,19 @@ def step_cost(version: IPVersion, step: Step) -> float:
 
 
 def _hash_cost(version: IPVersion, step: Hash) -> float:
-    members = walked = 0.0
+    cells = Cells(version, step.key)
+    members = walked = chains = sampled = 0.0
     for bucket in islice(step.buckets.values(), 0, None, len(step.buckets) // _SAMPLED_BUCKETS + 1):
         cost = 0.0
         for _, box in bucket:
-            for field in conditions(version, step.key, box):
+            for field in cells.conditions(box):
                 cost += _COMPARISON if box[field][0] == box[field][1] else _MASKED_COMPARISON
+        sampled += 1
+        chains += bool(cost)
         members += len(bucket)
         walked += len(bucket) * (cost + _GOTO if cost else 0.0)
-    return _HASH + _HASH_PART * len(step.key) + walked / members
+    apart = _BUCKET_CHAIN * chains / sampled * len(step.buckets)
+    return _HASH + _HASH_PART * len(step.key) + walked / members + apart
 
 
 def _ranges_cost(version: IPVersion, step: Ranges) -> float:

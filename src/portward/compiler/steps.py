@@ -8,7 +8,7 @@ lookup pays for stays linear. The number of steps, and so the time to find them,
 from collections import Counter
 from collections.abc import Sequence
 
-from portward.compiler.boxes import BITS, conditions, is_verdict, whole
+from portward.compiler.boxes import BITS, Cells, whole
 from portward.compiler.cost import crowding, linear_cost, step_cost
 from portward.compiler.form import Element, Field, Hash, KeyPart, Linear, Ranges, Step
 from portward.compiler.overlap import Places, as_members
@@ -92,9 +92,8 @@ class _Rest:
             step, places = choices[best]
         else:
             step, places = Linear(self.elements(first)), first
-        self.chained -= isinstance(step, Hash) and not all(
-            is_verdict(self.version, step.key, bucket) for bucket in step.buckets.values()
-        )
+        if isinstance(step, Hash):
+            self.chained -= not all(map(Cells(self.version, step.key).is_verdict, step.buckets.values()))
         taken = set(places)
         self.places = [place for place in self.places if place not in taken]
         self.members = as_members(self.places)
@@ -141,6 +140,7 @@ class _Rest:
         buckets: dict[tuple[int, ...], list[Element]] = {}
         shifts = [(field, BITS[self.version][field] - length) for field, length in key]
         left, taken = self.members, list[int]()
+        cells = Cells(self.version, key)
         fitting: dict[tuple[int, ...], bool] = {}
         for place in self.places:
             if self.earlier[place] & left:
@@ -153,7 +153,7 @@ class _Rest:
                 continue
             element = self.all[place]
             box = element.box
-            if not self.chained and conditions(self.version, key, box):
+            if not self.chained and cells.conditions(box):
                 continue
             bucket = buckets.setdefault(tuple([box[field][0] >> shift for field, shift in shifts]), [])
             if len(bucket) < _BUCKET:

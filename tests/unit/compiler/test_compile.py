@@ -85,10 +85,16 @@ def test_addresses_with_a_port_are_one_exact_lookup() -> None:
 
 
 def test_networks_of_one_size_with_ranges_are_buckets_under_a_masked_key() -> None:
-    rules = [rule(source=f"10.{n // 256}.{n % 256}.0/24", ports=(n, n + 100)) for n in range(1000)]
+    rules = [rule(source=f"10.{n // 256}.{n % 256}.0/24", ports=(n, n + 100)) for n in range(20)]
     (step,) = only_table(compile_rules(rules)).steps
     assert isinstance(step, Hash)
     assert step.key == (KeyPart(Field.SOURCE, 24),)
+
+
+def test_more_buckets_than_are_worth_their_chains_are_a_lookup_of_intervals() -> None:
+    rules = [rule(source=f"10.{n // 256}.{n % 256}.0/24", ports=(n, n + 100)) for n in range(1000)]
+    (step,) = only_table(compile_rules(rules)).steps
+    assert isinstance(step, Ranges)
 
 
 def test_what_only_port_ranges_tell_apart_is_a_lookup_of_intervals_that_begins_with_them() -> None:

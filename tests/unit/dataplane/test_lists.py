@@ -31,7 +31,7 @@ GROUP = Group(id=ident(20), ingress_policy_id=POLICY.id)
 
 def ingress(*groups: Group, policy: Policy = POLICY) -> RuleList:
     covered = CoveredPort(port=Port(id=ident(1), kind=PortKind.ROUTER), groups=groups)
-    return rule_list(covered, Direction.INGRESS, Policies([policy]))
+    return rule_list(covered, Direction.INGRESS, Policies().update([policy]))
 
 
 def test_disabled_rules_are_not_part_of_a_list() -> None:
@@ -66,7 +66,7 @@ def test_ports_of_different_groups_with_the_same_policy_share_its_list() -> None
     other = CoveredPort(
         port=Port(id=ident(2), kind=PortKind.ROUTER), groups=(Group(id=ident(21), egress_policy_id=POLICY.id),)
     )
-    assert rule_list(other, Direction.EGRESS, Policies([POLICY])) == ingress(GROUP)
+    assert rule_list(other, Direction.EGRESS, Policies().update([POLICY])) == ingress(GROUP)
     assert ingress(GROUP).key != deny_all().key
 
 

@@ -83,6 +83,7 @@ class NftablesDataplane:
         self._on_step = on_step
         self._own = _identity(None)
         self._namespaces: dict[NamespaceId, RouterNamespace] = {}
+        self._policies = Policies()
         self._adopted = False
         self._watch = select.epoll()
         # Namespaces come and go as mounts; the kernel reports a changed mount table as a priority event.
@@ -104,9 +105,9 @@ class NftablesDataplane:
             except (PortwardError, OSError) as error:
                 errors.update(dict.fromkeys((port.port.id for port in ports), str(error)))
         self._leave(keep=shares, vanished=bound)
-        policies = Policies(state.policies)
+        self._policies.update(state.policies)
         for identity, ports in shares.items():
-            errors.update(_enforce(self._namespaces[identity], ports, policies))
+            errors.update(_enforce(self._namespaces[identity], ports, self._policies))
         reports = tuple(PortReport(port_id=port_id, error=error) for port_id, error in errors.items())
         return Report(generation=state.generation, ports=reports)
 

@@ -12,11 +12,13 @@ from collections.abc import Sequence
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from socket import AF_INET, AF_INET6, inet_ntop
+from weakref import WeakValueDictionary
 
 import msgspec
 
 from portward.compiler import (
     BITS,
+    Cells,
     Element,
     Field,
     Form,
@@ -27,8 +29,6 @@ from portward.compiler import (
     Ranges,
     Table,
     compile_rules,
-    conditions,
-    is_verdict,
 )
 from portward.dataplane.nftables.lists import ListKey, Part
 from portward.model import Action, IPVersion, Rule, Stratum
@@ -51,9 +51,10 @@ _EVERY_PORT = (0, 65535)
 _TYPES = {Field.SOURCE_PORT: "inet_service", Field.DESTINATION_PORT: "inet_service", Field.PROTOCOL: "inet_proto"}
 
 
-class Layout(msgspec.Struct, frozen=True):
+class Layout(msgspec.Struct, frozen=True, weakref=True):
     """What a version of a list consists of, whatever its name."""
 
+    parts: tuple[Part, ...]  # that it is of
     body: str
     objects: tuple[tuple[str, str], ...]  # (kind, title); what an object leads to stands behind it
 
@@ -67,41 +68,36 @@ class Layout(msgspec.Struct, frozen=True):
 
 
 class Layouts:
-    """Layouts of lists, each made once for all namespaces."""
+    """Layouts of lists, each made once for all namespaces, and kept as long as one of them has it."""
 
     def __init__(self) -> None:
-        self._made: dict[ListKey, tuple[tuple[Part, ...], Layout]] = {}
+        self._made: WeakValueDictionary[ListKey, Layout] = WeakValueDictionary()
 
     def of(self, key: ListKey, parts: tuple[Part, ...]) -> Layout:
         """The layout of the list ``key`` as it is now."""
         made = self._made.get(key)
-        if made is None or made[0] != parts:
-            made = self._made[key] = (parts, lay_out(parts))
-        return made[1]
-
-    def keep(self, keys: set[ListKey]) -> None:
-        """Forget all but the lists ``keys``."""
-        for key in self._made.keys() - keys:
-            del self._made[key]
+        if made is None or made.parts != parts:
+            made = self._made[key] = lay_out(parts)
+        return made
 
 
 def lay_out(parts: tuple[Part, ...]) -> Layout:
     """The objects that decide as ``parts`` do, one after the other."""
     end = "drop" if any(part.stratum is Stratum.TENANT for part in parts) else "return"
-    parts = parts or (Part(Stratum.BASELINE),)
-    strata = [(stratum, list(members)) for stratum, members in groupby(parts, key=attrgetter("stratum"))]
+    by_stratum = groupby(parts or (Part(Stratum.BASELINE),), key=attrgetter("stratum"))
+    strata = [(stratum, list(members)) for stratum, members in by_stratum]
     # A table costs one level, a step with buckets two, the way to a further stratum one, a reject one.
     chained = (_DEPTH - _DEPTH_BEFORE - 2 * len(strata)) // (2 * len(strata))
     writer = _Writer()
     entries = [_ROOT, *(f"{_ROOT}/{stratum}" for stratum, _ in strata[1:])]
     for entry, following, (stratum, members) in zip(entries, [*entries[1:], None], strata, strict=True):
         rules, closed = _rules(members)
-        form = compile_rules(rules, chained=chained)
-        writer.begin_stratum(f"{_ROOT}/{stratum}")
-        for suffix in ("", "/reply"):
-            onward = "drop" if closed else f"goto {following}{suffix}" if following else end
-            writer.stratum(entry, form, _Way(suffix, onward, rules))
-    return writer.layout()
+        ways = [
+            _Way(suffix, "drop" if closed else f"goto {following}{suffix}" if following else end, rules)
+            for suffix in ("", "/reply")
+        ]
+        writer.stratum(entry, f"{_ROOT}/{stratum}", compile_rules(rules, chained=chained), ways)
+    return writer.layout(parts)
 
 
 def _rules(members: Sequence[Part]) -> tuple[list[Rule], bool]:
@@ -115,10 +111,10 @@ def _rules(members: Sequence[Part]) -> tuple[list[Rule], bool]:
 
 
 class _Way:
-    """How packets of one direction of their connection are matched and decided in a stratum."""
+    """How the packets of one direction of their connection are matched and decided in a stratum."""
 
     def __init__(self, suffix: str, onward: str, rules: Sequence[Rule]) -> None:
-        self.suffix = suffix  # of names of chains that serve this direction alone
+        self.suffix = suffix  # of the names of objects that serve this direction alone; none of the original one
         self.onward = onward  # what becomes of a packet that no rule decides
         verdicts = {
             Action.ALLOW: "return",
@@ -127,15 +123,19 @@ class _Way:
             Action.PASS: onward,
         }
         self._decided = [(f'comment "{rule.id}"', verdicts[rule.action]) for rule in rules]
+        #: Whether a rule's verdict is another one than in the other direction.
+        self.differs = any(rule.action is Action.PASS for rule in rules)
 
     def expression(self, version: IPVersion, field: Field) -> str:
         """What of a packet is compared."""
         return _EXPRESSIONS[field][bool(self.suffix)].format("ip" if version == 4 else "ip6")
 
-    def rule(self, version: IPVersion, element: Element, fields: Sequence[Field]) -> str:
-        """The rule that compares ``fields`` and decides."""
+    def rule(self, version: IPVersion, cells: Cells, element: Element) -> str:
+        """The rule that compares what is not known of a packet in its cell, and decides."""
         matches = [
-            f"{self.expression(version, field)} {_interval(version, field, element.box[field])} " for field in fields
+            f"{self.expression(version, field)} {_interval(version, field, element.box[field])} "
+            for field in cells.conditions(element.box)
+            if field not in _PORTS or element.box[field] != _EVERY_PORT  # packets of a table with ports have some
         ]
         comment, verdict = self._decided[element.rule]
         return f"{''.join(matches)}counter {verdict} {comment}"
@@ -146,106 +146,112 @@ class _Way:
         return f"{key} {comment} : {verdict}"
 
 
+class _Lookup:
+    """A step that is one lookup in a map, whichever way."""
+
+    def __init__(self, version: IPVersion, step: Hash | Ranges) -> None:
+        self.version = version
+        self.intervals = isinstance(step, Ranges)
+        self.cells = Cells(version)
+        self.buckets: list[tuple[str, tuple[Element, ...]]]
+        if isinstance(step, Ranges):
+            self._key = [(field, "") for field in step.fields]
+            self.buckets = [
+                (" . ".join([_interval(version, field, element.box[field]) for field in step.fields]), (element,))
+                for element in step.members
+            ]
+            self.chains: dict[str, tuple[Element, ...]] = {}
+        else:
+            self.cells = Cells(version, step.key)
+            self._key = [(field, _mask(version, field, bits)) for field, bits in step.key]
+            self.buckets = [(_cell(version, step.key, values), bucket) for values, bucket in step.buckets.items()]
+            self.chains = {key: bucket for key, bucket in self.buckets if not self.cells.is_verdict(bucket)}
+
+    @property
+    def types(self) -> str:
+        """Of the map's keys."""
+        return " . ".join([_TYPES.get(field, f"ipv{self.version}_addr") for field, _ in self._key])
+
+    def expression(self, way: _Way) -> str:
+        """What of a packet is looked up."""
+        return " . ".join([way.expression(self.version, field) + mask for field, mask in self._key])
+
+
 class _Writer:
     """Collects objects, with how deep each lies: what leads to an object lies above it, and is deleted first."""
 
     def __init__(self) -> None:
         self._text: list[str] = []
         self._objects: list[tuple[int, str, str]] = []
-        self._top = self._deepest = 0
 
-    def layout(self) -> Layout:
-        """All that was collected."""
+    def layout(self, parts: tuple[Part, ...]) -> Layout:
+        """All that was collected, as the layout of ``parts``."""
         ordered = sorted(self._objects, key=itemgetter(0))
-        return Layout("".join(self._text), tuple((kind, title) for _, kind, title in ordered))
+        return Layout(parts, "".join(self._text), tuple((kind, title) for _, kind, title in ordered))
 
-    def chain(self, title: str, lines: Sequence[str], depth: int = 0) -> None:
-        """One chain, ``depth`` below the entry of its stratum."""
-        self._text.append(f"chain {title} {{\n" + "".join([f"  {line}\n" for line in lines]) + "}\n")
-        self._note(depth, "chain", title)
-
-    def begin_stratum(self, name: str) -> None:
-        """What is written from here on is called ``name`` and lies below all that was written before."""
-        self._name = name
-        self._top = self._deepest + 1
-
-    def stratum(self, entry: str, form: Form, way: _Way) -> None:
-        """The chains of a stratum for one direction; maps are written with those of original packets."""
-        lines = []
+    def stratum(self, entry: str, name: str, form: Form, ways: Sequence[_Way]) -> None:
+        """The chains of a stratum, entered by ``entry``, below all that was collected before."""
+        top = max((depth for depth, _, _ in self._objects), default=0) + 1
+        lines: list[list[str]] = [[] for _ in ways]
         for table in form.tables:
-            own = "" if table.protocol is None else f"meta l4proto {table.protocol:d} "
-            title = f"{self._name}/{table.version}/{'any' if table.protocol is None else table.protocol}"
-            lines.append(f"meta nfproto ipv{table.version} {own}goto {title}{way.suffix}")
-            self._steps(title, table, 0, way, depth=1)
-        self.chain(entry + way.suffix, [*lines, way.onward])
+            title = f"{name}/{table.version}/{'any' if table.protocol is None else table.protocol}"
+            protocol = "" if table.protocol is None else f"meta l4proto {table.protocol:d} "
+            for way, own in zip(ways, lines, strict=True):
+                own.append(f"meta nfproto ipv{table.version} {protocol}goto {title}{way.suffix}")
+            self._steps(title, table, 0, ways, top + 1)
+        for way, own in zip(ways, lines, strict=True):
+            self._chain(entry + way.suffix, [*own, way.onward], top)
 
-    def _steps(self, title: str, table: Table, first: int, way: _Way, depth: int) -> None:
-        """The chain that takes the steps of ``table`` from ``first`` on."""
-        lines: list[str] = []
-        version, onward, following = table.version, way.onward, None
+    def _steps(self, title: str, table: Table, first: int, ways: Sequence[_Way], depth: int) -> None:
+        """The chains that take the steps of ``table`` from ``first`` on."""
+        lines: list[list[str]] = [[] for _ in ways]
+        onward = None
         for place, step in enumerate(table.steps[first:], first):
             if isinstance(step, Linear):
-                lines += [way.rule(version, element, _compared(version, (), element)) for element in step.members]
+                everywhere = Cells(table.version)
+                for way, own in zip(ways, lines, strict=True):
+                    own += [way.rule(table.version, everywhere, element) for element in step.members]
                 continue
-            if place + 1 < len(table.steps):
-                onward = f"goto {title}/{place + 1}{way.suffix}"
-            lookup, chained = self._lookup(f"{title}/{place}", version, step, way, onward, depth)
-            lines.append(lookup)
-            if chained:
-                following = place + 1
+            lookup = _Lookup(table.version, step)
+            if lookup.chains and place + 1 < len(table.steps):
+                onward = f"{title}/{place + 1}"
+            for way, own in zip(ways, lines, strict=True):
+                miss = f"goto {onward}{way.suffix}" if onward else way.onward
+                own.append(self._lookup(f"{title}/{place}", lookup, way, miss, depth + 1))
+            if onward:
+                self._steps(title, table, place + 1, ways, depth + 3)
                 break
-            onward = way.onward
-        self.chain(f"{title}/{first}{way.suffix}" if first else f"{title}{way.suffix}", [*lines, onward], depth)
-        if following is not None and following < len(table.steps):
-            self._steps(title, table, following, way, depth + 3)
+        for way, own in zip(ways, lines, strict=True):
+            name = f"{title}/{first}" if first else title
+            self._chain(name + way.suffix, [*own, f"goto {onward}{way.suffix}" if onward else way.onward], depth)
 
-    def _lookup(
-        self, title: str, version: IPVersion, step: Hash | Ranges, way: _Way, onward: str, depth: int
-    ) -> tuple[str, bool]:
-        """The rule that looks ``step`` up, and whether buckets of it go ``onward`` by themselves."""
-        chained = False
-        if isinstance(step, Ranges):
-            fields, expressions = step.fields, [way.expression(version, field) for field in step.fields]
-            elements = [way.element(_intervals(version, fields, element), element) for element in step.members]
-        else:
-            fields = tuple(field for field, _ in step.key)
-            expressions = [way.expression(version, field) + _mask(version, field, bits) for field, bits in step.key]
+    def _lookup(self, title: str, lookup: _Lookup, way: _Way, miss: str, depth: int) -> str:
+        """The rule that looks something up in a map; what its buckets do not decide goes to ``miss``."""
+        turns = bool(lookup.chains) or way.differs
+        name = title + way.suffix if turns else title
+        if turns or not way.suffix:
             elements = []
-            for number, (values, bucket) in enumerate(step.buckets.items()):
-                key = _cell(version, step, values)
-                if is_verdict(version, step.key, bucket):
-                    elements.append(way.element(key, bucket[0]))
-                else:
-                    chained = True
+            for number, (key, bucket) in enumerate(lookup.buckets):
+                if key in lookup.chains:
                     chain = f"{title}/{number}{way.suffix}"
                     elements.append(f"{key} : goto {chain}")
-                    rules = [way.rule(version, item, _compared(version, step.key, item)) for item in bucket]
-                    self.chain(chain, [*rules, onward], depth + 2)
-        own_way = any(_ROOT in element for element in elements)
-        name = f"{title}{way.suffix}" if own_way else title
-        if own_way or not way.suffix:
-            types = " . ".join(_TYPES.get(field, f"ipv{version}_addr") for field in fields)
-            flags = "  flags interval\n" if isinstance(step, Ranges) else ""
-            counter = "  counter\n" if any("comment" in element for element in elements) else ""
+                    rules = [way.rule(lookup.version, lookup.cells, element) for element in bucket]
+                    self._chain(chain, [*rules, miss], depth + 1)
+                else:
+                    elements.append(way.element(key, bucket[0]))
+            lines = [f"type {lookup.types} : verdict"]
+            lines += ["flags interval"] * lookup.intervals
+            lines += ["counter"] * (len(lookup.chains) < len(lookup.buckets))
             listed = ",\n".join(elements)
-            self._text.append(
-                f"map {name} {{\n  type {types} : verdict\n{flags}{counter}  elements = {{\n{listed}\n}}\n}}\n"
-            )
-            self._note(depth + 1, "map", name)
-        return f"{' . '.join(expressions)} vmap @{name}", chained
+            self._object("map", name, [*lines, f"elements = {{\n{listed}\n}}"], depth)
+        return f"{lookup.expression(way)} vmap @{name}"
 
-    def _note(self, depth: int, kind: str, title: str) -> None:
-        self._objects.append((self._top + depth, kind, title))
-        self._deepest = max(self._deepest, self._top + depth)
+    def _chain(self, title: str, lines: Sequence[str], depth: int) -> None:
+        self._object("chain", title, lines, depth)
 
-
-def _compared(version: IPVersion, key: Sequence[KeyPart], element: Element) -> list[Field]:
-    """The fields of ``element`` that a rule has to compare, in a bucket of ``key``."""
-    return [
-        field
-        for field in conditions(version, key, element.box)
-        if field not in _PORTS or element.box[field] != _EVERY_PORT  # every packet of the table has ports
-    ]
+    def _object(self, kind: str, title: str, lines: Sequence[str], depth: int) -> None:
+        self._text.append(f"{kind} {title} {{\n" + "".join([f"  {line}\n" for line in lines]) + "}\n")
+        self._objects.append((depth, kind, title))
 
 
 def _mask(version: IPVersion, field: Field, bits: int) -> str:
@@ -253,17 +259,9 @@ def _mask(version: IPVersion, field: Field, bits: int) -> str:
     return "" if bits == size else f" & {_value(version, field, (1 << size) - (1 << size - bits))}"
 
 
-def _cell(version: IPVersion, step: Hash, values: tuple[int, ...]) -> str:
-    return " . ".join(
-        [
-            _value(version, field, value << BITS[version][field] - bits)
-            for (field, bits), value in zip(step.key, values, strict=True)
-        ]
-    )
-
-
-def _intervals(version: IPVersion, fields: Sequence[Field], element: Element) -> str:
-    return " . ".join([_interval(version, field, element.box[field]) for field in fields])
+def _cell(version: IPVersion, key: Sequence[KeyPart], values: Sequence[int]) -> str:
+    parts = zip(key, values, strict=True)
+    return " . ".join([_value(version, field, value << BITS[version][field] - bits) for (field, bits), value in parts])
 
 
 def _interval(version: IPVersion, field: Field, interval: Interval) -> str:
@@ -277,10 +275,8 @@ def _interval(version: IPVersion, field: Field, interval: Interval) -> str:
 
 
 def _value(version: IPVersion, field: Field, value: int) -> str:
-    if field not in _TYPES:
-        return (
-            inet_ntop(AF_INET, value.to_bytes(4, "big"))
-            if version == 4
-            else inet_ntop(AF_INET6, value.to_bytes(16, "big"))
-        )
-    return str(value)
+    if field in _TYPES:
+        return str(value)
+    return (
+        inet_ntop(AF_INET, value.to_bytes(4, "big")) if version == 4 else inet_ntop(AF_INET6, value.to_bytes(16, "big"))
+    )

@@ -6,7 +6,7 @@ policies share one list, whatever their groups.
 
 import hashlib
 from collections.abc import Iterable
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -51,11 +51,17 @@ class Wanted(msgspec.Struct, frozen=True):
 
 
 class Policies:
-    """The policies of a state, as far as they take part, each looked at once however many ports use it."""
+    """The policies of a host, as far as they take part. Each is looked at once, until it changes."""
 
-    def __init__(self, policies: Iterable[Policy]) -> None:
+    def __init__(self) -> None:
+        self._policies: dict[str, Policy] = {}
+        self._rules: dict[str, tuple[Policy, tuple[Rule, ...]]] = {}
+
+    def update(self, policies: Iterable[Policy]) -> Self:
+        """Forget all policies but these."""
         self._policies = {policy.id: policy for policy in policies}
-        self._rules: dict[str, tuple[Rule, ...]] = {}
+        self._rules = {id_: known for id_, known in self._rules.items() if self._policies.get(id_) is known[0]}
+        return self
 
     def rules(self, policy_id: str) -> tuple[Rule, ...]:
         """The enabled rules of a policy, in order.
@@ -63,12 +69,14 @@ class Policies:
         Raises:
             InvalidValue: its id, or that of a rule, is no UUID.
         """
-        if policy_id not in self._rules:
-            enabled = tuple(rule for rule in self._policies[check_id(policy_id)].rules if rule.enabled)
-            for rule in enabled:
+        known = self._rules.get(check_id(policy_id))
+        if known is None:
+            policy = self._policies[policy_id]
+            known = policy, tuple(rule for rule in policy.rules if rule.enabled)
+            for rule in known[1]:
                 check_id(rule.id)
-            self._rules[policy_id] = enabled
-        return self._rules[policy_id]
+            self._rules[policy_id] = known
+        return known[1]
 
 
 def rule_list(covered: CoveredPort, direction: Direction, policies: Policies) -> RuleList:
