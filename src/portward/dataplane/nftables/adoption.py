@@ -28,6 +28,7 @@ class Found(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int | None = None  # in force, when it is certain and of our mask
     marks: frozenset[int] = frozenset()  # which any chain there might write into our bits of a connection's mark
     objects: tuple[tuple[str, str], ...] = ()  # (kind, name), the base chain aside
+    unused: tuple[tuple[str, str], ...] = ()  # those of them that a change made which never came to its switch
     owners: frozenset[str] = frozenset()  # marks of the agents that built it; two, if one died taking it over
     usable: bool = True  # false: a change cannot go on from here, the table has to go
 
@@ -52,21 +53,23 @@ def look(nft: Nft, epochs: Epochs) -> Found:
             usable = usable and bool(_NAME.fullmatch(seen["name"]))  # it will be written into text
             objects.append((kind, seen["name"]))
     in_force = _in_force(nft) if has_base and usable else None
-    epoch, marks = None, set()
+    epoch, switched, marks = None, None, set()
     for _, title in objects:
         match = _EPOCH.fullmatch(title)
         if match:
             number, known = int(match[2]), Epochs(int(match[3], 16))
             marks.add(known.mark(number) & epochs.mask)
             if title == in_force and known == epochs and 1 <= number <= known.last:
-                epoch = number
+                epoch, switched = number, int(match[1])
     owners = frozenset(match[1] for _, title in objects if (match := _OWNER.fullmatch(title)))
-    serials = [int(match[1]) for _, title in objects if (match := _SERIAL.match(title))]
+    serials = {title: int(match[1]) for _, title in objects if (match := _SERIAL.match(title))}
     return Found(
-        serial=max(serials, default=0),
+        serial=max(serials.values(), default=0),
         epoch=epoch,
         marks=frozenset(marks),
         objects=tuple(objects),
+        # Each change makes an epoch's chains, so what is in force is no newer than these.
+        unused=tuple(item for item in objects if switched is not None and serials.get(item[1], 0) > switched),
         owners=owners,
         usable=usable,
     )

@@ -66,7 +66,7 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
             + f"{ruleset.chain_text(chains)}}}\n"
             + _elements("add", serial, wanted.devices),
             switch=self._switch_epoch(serial, epoch),
-            remove=_empty(leftovers) + _delete(sorted(leftovers)),
+            remove=delete_unknown(leftovers),
             result=Installed(
                 build=serial,
                 serial=serial,
@@ -174,9 +174,14 @@ def _list(items: Iterable[str]) -> str:
     return ", ".join(items)
 
 
-def _empty(objects: Iterable[tuple[str, str]]) -> str:
-    """For objects that lead to each other in ways not known."""
-    return "".join(f"flush {kind} {TABLE} {title}\n" for kind, title in objects)
+def delete_unknown(objects: Collection[tuple[str, str]]) -> str:
+    """Deletes (kind, name) ``objects`` that lead to each other in ways not known, but that nothing else leads to.
+
+    Without their rules chains lead nowhere, so the maps go, and then the chains that their elements led to. No map
+    is emptied: of one with intervals the kernel takes the elements out one by one.
+    """
+    chains = "".join(f"flush chain {TABLE} {title}\n" for kind, title in objects if kind == "chain")
+    return chains + _delete(sorted(objects, reverse=True))  # "set", "map", "chain"
 
 
 def _delete(objects: Iterable[tuple[str, str]]) -> str:

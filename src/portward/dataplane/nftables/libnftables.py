@@ -1,12 +1,17 @@
-"""libnftables in process, over ctypes: text in, text or JSON out.
+"""libnftables over ctypes: text in, text or JSON out; in this process, or in one of its own for large loads.
 
 It speaks to the network namespace in which its handle was opened, so open it inside (``netns.in_namespace``).
-Refused here: building text. Whoever calls ``run`` vouches for every character of it.
+Refused here: building text. Whoever calls ``run`` or ``load`` vouches for every character of it.
 """
 
 import ctypes
 import json
+import os
+import signal
+import subprocess
+import sys
 from functools import cache
+from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
@@ -14,6 +19,8 @@ from portward.dataplane.protocol import DataplaneError
 
 _OUTPUT_JSON = 1 << 4  # nftables/libnftables.h
 _OUTPUT_TERSE = 1 << 11  # without the elements of sets
+_WORKER = Path(__file__).with_name("worker.py")
+_PATIENCE = 300.0  # seconds for one load; 100,000 rules take 5
 
 
 class NftError(DataplaneError):
@@ -89,8 +96,7 @@ class Nft:
         output: bytes = self._library.nft_ctx_get_output_buffer(self._handle)
         errors: bytes = self._library.nft_ctx_get_error_buffer(self._handle)
         if status != 0:
-            reason = errors.decode("utf-8", "replace").strip()
-            raise NftError(f"nftables refused: {reason[:500] or 'no reason given'}")
+            raise _refused(errors)
         return output.decode("utf-8", "replace")
 
     def close(self) -> None:
@@ -98,3 +104,40 @@ class Nft:
         if self._handle:
             self._library.nft_ctx_free(self._handle)
             self._handle = None
+
+
+def load(text: str) -> None:
+    """Do the commands in ``text``, one transaction, in a process that ends with it and takes its memory along.
+
+    In the network namespace of the calling thread. Worth it for large texts alone (docs/design/nftables.md, "Big
+    loads"): the process costs 20 ms.
+
+    Raises:
+        NftError: nftables refused, and nothing was done; or the process died, and that is not known.
+    """
+    try:
+        # A file, as from a pipe the process would do half of a text whose writer dies.
+        with open(os.memfd_create("portward-load"), "w+b") as file:
+            file.write(text.encode("ascii"))
+            file.seek(0)
+            done = subprocess.run(
+                [sys.executable, "-I", "-S", str(_WORKER), str(os.getpid())],
+                stdin=file,
+                stdout=subprocess.DEVNULL,
+                stderr=subprocess.PIPE,
+                timeout=_PATIENCE,
+                check=False,
+            )
+    except subprocess.TimeoutExpired as error:
+        raise NftError(f"nftables did not end within {_PATIENCE:.0f} s and was killed") from error
+    except OSError as error:
+        raise NftError(f"no process could be started to load rules: {error.strerror}") from error
+    if done.returncode < 0:
+        raise NftError(f"the process that loaded rules was killed: {signal.strsignal(-done.returncode)}")
+    if done.returncode != 0:
+        raise _refused(done.stderr)
+
+
+def _refused(said: bytes) -> NftError:
+    reason = said.decode("utf-8", "replace").strip()
+    return NftError(f"nftables refused: {reason[:500] or 'no reason given'}")

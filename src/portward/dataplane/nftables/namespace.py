@@ -1,8 +1,8 @@
 """One router namespace: what stands there, and how it comes to what is wanted.
 
 A namespace is changed in small steps while nobody else touches our table, and built anew beside what is there when
-that is not known: when the agent starts, when somebody else changed the table, after a failure. Building anew
-takes over from an earlier life without a gap: its epoch is read from the kernel and raised once.
+that is not known: when the agent starts, when somebody else changed the table, after a switch that failed. Building
+anew takes over from an earlier life without a gap: its epoch is read from the kernel and raised once.
 Foreign tables are never read, let alone written.
 """
 
@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 from collections.abc import Callable
+from contextlib import ExitStack, suppress
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
@@ -17,9 +18,9 @@ from typing import Self
 from portward.dataplane.netns import in_namespace, namespace_id
 from portward.dataplane.nftables import conntrack
 from portward.dataplane.nftables.adoption import NOTHING, look
-from portward.dataplane.nftables.change import Change, Installed, Planner
+from portward.dataplane.nftables.change import Change, Installed, Planner, delete_unknown
 from portward.dataplane.nftables.epochs import Epochs, MarkFilter
-from portward.dataplane.nftables.libnftables import Nft
+from portward.dataplane.nftables.libnftables import Nft, NftError, load
 from portward.dataplane.nftables.lists import Wanted
 from portward.dataplane.nftables.netlink import DUMP, NETFILTER, Netlink, NetlinkError, attribute, attributes
 from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, owner_mark
@@ -34,6 +35,9 @@ _GET_LINK, _IFINFOMSG, _IFLA_IFNAME, _IFLA_MASTER = 18, 16, 3, 10
 _ENOENT = 2
 #: How often a table that somebody else changes meanwhile is repaired in one go.
 _ATTEMPTS = 3
+#: Characters from which on a text is loaded in a process of its own: libnftables takes 25 times as much memory for it,
+#: and keeps it.
+_BIG_LOAD = 1 << 19
 
 
 class Step(StrEnum):
@@ -65,14 +69,21 @@ class RouterNamespace:
         self._planner = planner
         self._epochs: Epochs = planner.epochs
         self._on_step = on_step
-        self._installed: Installed | None = None
+        self._installed: Installed | None = None  # what stands, when that is certain
+        self._to_remove = ""  # the transaction that deletes what nothing leads to any more
         self._links: dict[str, bool] | None = None
-        self._requests, self._nftables, self._route = in_namespace(fd, _sockets)
-        self._generation = self._read_generation()  # of the last commit whose events were read
+        with ExitStack() as undo:
+            self._requests = undo.enter_context(in_namespace(fd, lambda: Netlink(NETFILTER)))
+            self._nftables = undo.enter_context(in_namespace(fd, lambda: Netlink(NETFILTER, groups=(_GROUP_NFTABLES,))))
+            self._route = undo.enter_context(
+                in_namespace(fd, lambda: Netlink(socket.NETLINK_ROUTE, groups=(_GROUP_LINKS,)))
+            )
+            self._generation = self._read_generation()  # of the last commit whose events were read
+            # Kept open: to close it after a commit waits until the kernel has freed what the commit deleted, 20 ms.
+            self._nft = in_namespace(fd, Nft)
+            undo.pop_all()
         self._touched = False  # whether the commit whose events are half read concerns our table
         self._commits = 0  # our own since the events were last read
-        # Kept open: to close it after a commit waits until the kernel has freed what the commit deleted, 20 ms.
-        self._nft = in_namespace(fd, Nft)
 
     def __enter__(self) -> Self:
         return self
@@ -107,14 +118,15 @@ class RouterNamespace:
         """Enforce ``wanted``; sends nothing when it is enforced already.
 
         Raises:
-            DataplaneError: something was refused. What was enforced before still is.
+            DataplaneError: something was refused. What was enforced before still is, unless the message says that
+                ``wanted`` is.
         """
         if self._route.events() != []:
             self._links = None
         for _ in range(_ATTEMPTS):
             if self._disturbed():
                 self._installed = None
-            elif self._installed is not None and self._installed.wanted == wanted:
+            elif self._installed is not None and self._installed.wanted == wanted and not self._to_remove:
                 return
             self._enforce(wanted)
         if self._disturbed():
@@ -122,23 +134,36 @@ class RouterNamespace:
             raise DataplaneError(f"another program changes table {TABLE} as fast as it is repaired; stop it")
 
     def _enforce(self, wanted: Wanted) -> None:
-        installed, self._installed = self._installed, None  # until the change is through, nothing is known
         try:
-            if installed is None:
-                change = self._build(wanted)
-            else:
-                epoch = self._epochs.after(installed.epoch)
-                which = self._epochs.to_clear(epoch)
-                if which is not None:
-                    self._clear_marks(which)
-                change = self._planner.change(installed, wanted, epoch=epoch)
-                self._carry_out(change)
+            if self._installed is not None and self._installed.wanted != wanted:
+                self._change(self._installed, wanted)
+            if self._installed is None:
+                self._build(wanted)
+            self._remove_unused()
         except BaseException:
-            self._nftables.events()  # those of its first half would wake the agent for ever
+            # Also reads the events of its first half, which would wake the agent for ever. A transaction that failed
+            # with an unknown end, as its process was killed, shows here if it was committed.
+            if self._disturbed():
+                self._installed = None
             raise
-        self._installed = change.result
 
-    def _build(self, wanted: Wanted) -> Change:
+    def _change(self, installed: Installed, wanted: Wanted) -> None:
+        if self._to_remove:
+            try:
+                self._remove_unused()
+            except DataplaneError:  # it may bear names that this change would use
+                self._installed = None
+                return
+        epoch = self._epochs.after(installed.epoch)
+        which = self._epochs.to_clear(epoch)
+        if which is not None:
+            self._clear_marks(which)
+        change = self._planner.change(installed, wanted, epoch=epoch)
+        self._prepare_and_switch(change)
+        self._installed = change.result
+        self._to_remove = change.remove
+
+    def _build(self, wanted: Wanted) -> None:
         found = look(self._nft, self._epochs) if self.has_table() else NOTHING
         if not found.usable:
             self._run(f"delete table {TABLE}\n")
@@ -156,9 +181,17 @@ class RouterNamespace:
         # back, or a build that died. Those that chains which may still be in force write cannot be cleared for good
         # before the switch; none of them is the new epoch's.
         self._clear_marks(conntrack.ALL, spare=found.marks)
-        change = self._planner.build(wanted, serial=found.serial + 1, epoch=epoch, leftovers=found.objects)
-        self._carry_out(change, clear_marks=bool(found.marks))
-        return change
+        leftovers = found.objects
+        if found.unused:
+            with suppress(NftError):  # else a change that fails again and again would leave more each time
+                self._run(delete_unknown(found.unused))
+                leftovers = tuple(item for item in leftovers if item not in set(found.unused))
+        change = self._planner.build(wanted, serial=found.serial + 1, epoch=epoch, leftovers=leftovers)
+        self._prepare_and_switch(change)
+        if found.marks:
+            self._clear_marks(conntrack.ALL, spare=frozenset({self._epochs.mark(epoch)}))
+        self._installed = change.result
+        self._to_remove = change.remove
 
     def has_table(self) -> bool:
         """Whether our table is here, whoever made it."""
@@ -187,6 +220,7 @@ class RouterNamespace:
             DataplaneError: something was refused.
         """
         self._installed = None
+        self._to_remove = ""
         if not self.has_table():
             return False
         self._run(f"add table {TABLE}\nadd chain {TABLE} {BASE_CHAIN}\nflush chain {TABLE} {BASE_CHAIN}\n")
@@ -196,19 +230,27 @@ class RouterNamespace:
         self._on_step(Step.REMOVED)
         return True
 
-    def _carry_out(self, change: Change, *, clear_marks: bool = False) -> None:
+    def _prepare_and_switch(self, change: Change) -> None:
         self._run(change.prepare)
+        self._installed = None  # a prepare that is refused leaves nothing; from here on something is there
         self._on_step(Step.PREPARED)
         self._run(change.switch)
         self._on_step(Step.SWITCHED)
-        if clear_marks:
-            self._clear_marks(conntrack.ALL, spare=frozenset({self._epochs.mark(change.result.epoch)}))
-        self._run(change.remove)
+
+    def _remove_unused(self) -> None:
+        try:
+            self._run(self._to_remove)
+        except NftError as error:  # the next call tries again
+            raise DataplaneError(f"enforced, but what it replaced could not be removed: {error}") from error
+        self._to_remove = ""
         self._on_step(Step.REMOVED)
 
     def _run(self, text: str) -> None:
         if text:
-            self._nft.run(text)
+            if len(text) < _BIG_LOAD:
+                self._nft.run(text)
+            else:
+                in_namespace(self._fd, lambda: load(text))
             self._commits += 1
 
     def _clear_marks(self, which: MarkFilter, spare: frozenset[int] = frozenset()) -> None:
@@ -246,12 +288,3 @@ def _read_links() -> dict[str, bool]:
     with Netlink(socket.NETLINK_ROUTE) as netlink:
         found = [attributes(link[_IFINFOMSG:]) for link in netlink.request(_GET_LINK, bytes(_IFINFOMSG), DUMP)]
     return {link[_IFLA_IFNAME].rstrip(b"\0").decode(errors="replace"): _IFLA_MASTER in link for link in found}
-
-
-def _sockets() -> tuple[Netlink, Netlink, Netlink]:
-    """For requests, for events of nftables, for events of links."""
-    return (
-        Netlink(NETFILTER),
-        Netlink(NETFILTER, groups=(_GROUP_NFTABLES,)),
-        Netlink(socket.NETLINK_ROUTE, groups=(_GROUP_LINKS,)),
-    )
