@@ -12,6 +12,7 @@ from portward.agent.loop import Agent
 from portward.agent.state_file import StateFile
 from portward.channel.client import Client
 from portward.config import Settings, is_loopback
+from portward.dataplane.nftables import support
 from portward.dataplane.nftables.driver import NftablesDataplane
 from portward.dataplane.privileges import require
 from portward.log import log_to_stderr
@@ -35,6 +36,7 @@ def run(settings: Settings) -> None:
     _warn_of_plain_text(settings.agent.api)
     state_file = StateFile(settings.agent.state_dir)
     with state_file.held():
+        _warn_of_old_nftables()
         client = Client(settings.agent.api, settings.agent.token, ca_file=settings.agent.ca_file)
         drivers = _drivers(settings)
         agent = Agent(Enforcer(drivers, state_file), client, ready=partial(notify, "READY=1"))
@@ -68,6 +70,13 @@ def cleanup(settings: Settings) -> tuple[str, ...]:
         finally:
             drivers.close()
     return opened
+
+
+def _warn_of_old_nftables() -> None:
+    try:
+        support.require()
+    except support.Unsupported as error:
+        _log.error("nftables_unsuitable", reason=str(error), consequence="no router port is enforced anew")
 
 
 def _warn_of_plain_text(api: str) -> None:

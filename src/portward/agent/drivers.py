@@ -22,7 +22,7 @@ _NAMES = {
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of a state. ``may_heal``: an error is of a kind that applying again may repair."""
+    """What became of a state. ``may_heal``: something failed that applying again may repair."""
 
     report: Report
     may_heal: bool
@@ -47,7 +47,7 @@ class Drivers:
             else:
                 error = said.get(id_, "the dataplane said nothing about this port")
             ports.append(PortReport(port_id=id_, error=error))
-        may_heal = any(
+        may_heal = any(dataplane.unfinished() for dataplane in self._dataplanes.values()) or any(
             report.error is not None and covered.port.kind in self._dataplanes
             for report, covered in zip(ports, state.ports, strict=True)
         )

@@ -9,12 +9,12 @@ from collections.abc import Callable, Collection
 
 import structlog
 
-from portward.agent.drivers import Drivers
+from portward.agent.drivers import Drivers, Outcome
 from portward.agent.state_file import StateFile, StateFileError
 from portward.channel.backoff import Backoff
 from portward.model import HostState, Report
 
-#: Seconds between attempts to realise ports in error: the first, and the longest.
+#: Seconds between attempts to do what failed: the first, and the longest.
 RETRY_SHORTEST, RETRY_LONGEST = 1.0, 30.0
 
 _log = structlog.get_logger(__name__)
@@ -27,7 +27,7 @@ class Enforcer:
         drivers: what enforces.
         state_file: where the state is kept; held by the caller.
         clock: seconds, monotonic.
-        retry: the delays between attempts to realise ports in error.
+        retry: the delays between attempts to do what failed.
     """
 
     def __init__(
@@ -45,6 +45,7 @@ class Enforcer:
         self._retry_at: float | None = None
         self._state: HostState | None = None
         self._saved: HostState | None = None
+        self._not_saved: str | None = None  # the reason
         self._report: Report | None = None
 
     def restore(self) -> Report | None:
@@ -63,7 +64,7 @@ class Enforcer:
 
     def take(self, state: HostState) -> Report:
         """Enforce ``state`` from now on; what became of it."""
-        self._retry.reset()
+        self._retry_soon()
         self._keep(state)
         self._state = state
         return self._enforce(state)
@@ -76,11 +77,12 @@ class Enforcer:
         if self._state is None:
             return None
         before = self._report
+        self._keep(self._state)
         report = self._enforce(self._state)
         return None if report == before else report
 
     def retry_in(self) -> float | None:
-        """Seconds until ``again`` is due because ports are in error; ``None``: none is that could heal."""
+        """Seconds until ``again`` is due because something failed; ``None``: nothing did that could heal."""
         return None if self._retry_at is None else max(0.0, self._retry_at - self._clock())
 
     def watched(self) -> Collection[int]:
@@ -94,24 +96,36 @@ class Enforcer:
         self._saved = None
         try:
             self._state_file.save(state)
-            self._saved = state
         except StateFileError as error:
-            _log.error(
-                "state_not_kept", reason=str(error), consequence="a restart enforces nothing new until the API answers"
-            )
+            if str(error) != self._not_saved:
+                consequence = "a restart enforces nothing new until the API answers; trying again"
+                _log.error("state_not_kept", reason=str(error), consequence=consequence)
+            self._not_saved = str(error)
+            return
+        self._saved = state
+        if self._not_saved is not None:
+            self._not_saved = None
+            _log.info("state_kept")
 
     def _enforce(self, state: HostState) -> Report:
         began = self._clock()
         outcome = self._drivers.apply(state)
-        if outcome.may_heal:
+        if outcome.report != self._report or not self._failed(outcome):
+            self._retry_soon()
+        if self._failed(outcome) and self.retry_in() in (None, 0.0):  # else something woke it before its time
             self._retry_at = self._clock() + self._retry.delay()
-        else:
-            self._retry_at = None
-            self._retry.reset()
         if outcome.report != self._report:
             self._say(outcome.report, self._clock() - began)
             self._report = outcome.report
         return outcome.report
+
+    def _failed(self, outcome: Outcome) -> bool:
+        """Whether there is something to be tried again."""
+        return outcome.may_heal or self._saved is None
+
+    def _retry_soon(self) -> None:
+        self._retry_at = None
+        self._retry.reset()
 
     def _say(self, report: Report, seconds: float) -> None:
         known = {port.port_id: port.error for port in self._report.ports} if self._report else {}

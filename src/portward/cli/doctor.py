@@ -4,13 +4,12 @@ It changes nothing: kernel features are tried in a network namespace without a n
 that made it. With a token it asks the API once for this host's state, as the agent does.
 """
 
-import ctypes
 import os
 import shutil
 import sys
-import threading
 from collections.abc import Callable, Iterator
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Annotated, NamedTuple
 
@@ -22,24 +21,11 @@ from portward.channel.client import Client
 from portward.cli.output import FAILED, Format, FormatOption, err, show_rows
 from portward.config import ConfigurationError, Settings, load
 from portward.dataplane.netns import DIRECTORY
-from portward.dataplane.nftables.libnftables import Nft, NftError
+from portward.dataplane.nftables import support
+from portward.dataplane.nftables.libnftables import Nft
 from portward.dataplane.privileges import lacking
 from portward.model import PortwardError
 from portward.store import TablesMissing, check_revision, without_password
-
-_CLONE_NEWNET = 0x40000000
-#: What the dataplane of router ports asks of the kernel, as small rulesets.
-_FEATURES = {
-    "connection marks": "add rule inet t c ct mark set ct mark and 0xffff0000 or 1",
-    "verdict maps": "add map inet t m { type ifname : verdict; }; add rule inet t c iifname vmap @m",
-    "reverse path (fib)": "add rule inet t c fib saddr . iif oif missing drop",
-    "reject": "add rule inet t c reject with icmpx admin-prohibited",
-    "rate limits a port": (
-        "add set inet t s { type ifname; size 65535; flags dynamic; }; "
-        "add rule inet t c update @s { iifname limit rate over 100/second burst 100 packets } drop"
-    ),
-}
-_BASE = "add table inet t; add chain inet t c { type filter hook forward priority filter; }; "
 
 
 class Use(StrEnum):
@@ -97,10 +83,8 @@ def _look(context: typer.Context) -> Iterator[Finding]:
         "libnftables", "agent demo", lambda: Nft().close(), "install nftables (Debian: apt install nftables)"
     )
     if not missing:
-        for feature, text in _FEATURES.items():
-            yield _attempt(
-                f"kernel: {feature}", "agent demo", _feature(text), "a kernel with nf_tables, Linux 5.10 or newer"
-            )
+        for feature in support.FEATURES:
+            yield _attempt(f"kernel: {feature.name}", "agent demo", partial(support.attempt, feature), support.NEEDED)
     for command, package, used in (("ip", "iproute2", "lab demo"), ("nft", "nftables", "lab demo")):
         path = shutil.which(command, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
         yield Finding(f"command {command}", used, path is not None, path or "not found", f"apt install {package}")
@@ -169,27 +153,3 @@ def _ask(settings: Settings) -> None:
         client.poll(wait=0)
     finally:
         client.close()
-
-
-def _feature(text: str) -> Callable[[], None]:
-    """A trial of ``text`` in a namespace of its own."""
-
-    def trial() -> None:
-        errors: list[BaseException] = []
-
-        def inside() -> None:
-            try:
-                if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
-                    raise NftError(f"no network namespace can be made: {os.strerror(ctypes.get_errno())}")
-                with Nft() as nft:
-                    nft.run(_BASE + text)
-            except PortwardError as error:
-                errors.append(error)
-
-        thread = threading.Thread(target=inside)
-        thread.start()
-        thread.join()
-        if errors:
-            raise errors[0]
-
-    return trial

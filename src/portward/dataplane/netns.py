@@ -107,7 +107,10 @@ def _run_inside(fd: int, function: Callable[[], _Result]) -> _Result:
             failures.append(error)
 
     thread = threading.Thread(target=run, name="portward-netns")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise NamespaceError(f"cannot enter the network namespace: {error} (memory, or a limit on threads)") from error
     thread.join()
     if failures:
         raise failures[0]

@@ -32,6 +32,10 @@ class Dataplane(Protocol):
         """File descriptors; when one is readable, something on the host changed: call ``apply`` again."""
         ...
 
+    def unfinished(self) -> bool:
+        """Whether ``apply`` left something undone that no port can speak for: call it again after a while."""
+        ...
+
     def cleanup(self) -> tuple[str, ...]:
         """Remove all that this driver ever put on the host; says, a line each, what is unfiltered from now on.
 

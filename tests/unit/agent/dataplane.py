@@ -9,13 +9,17 @@ from portward.model import HostState, PortReport, Report
 
 
 class FakeDataplane:
-    """Keeps the state that is in force, and all that were. ``errors`` by port id; ``failure`` is raised."""
+    """Keeps the state that is in force, and all that were. ``errors`` by port id; ``failure`` is raised.
+
+    ``left_undone``: what no port can speak for.
+    """
 
     def __init__(self) -> None:
         self.applied: list[HostState] = []
         self.errors: dict[str, str] = {}
         self.unmentioned: set[str] = set()
         self.failure: Exception | None = None
+        self.left_undone = False
         self.gate = threading.Event()  # cleared: ``apply`` does not return
         self.gate.set()
         self.busy = threading.Event()  # ``apply`` has been entered
@@ -46,6 +50,10 @@ class FakeDataplane:
     def watched(self) -> Collection[int]:
         """One descriptor."""
         return (self._changed,)
+
+    def unfinished(self) -> bool:
+        """Whether something was left undone."""
+        return self.left_undone
 
     def cleanup(self) -> tuple[str, ...]:
         """Forget everything."""

@@ -159,3 +159,61 @@ def test_a_port_that_breaks_is_reported(tmp_path: Path):
 
     assert enforcer.again() == Report(generation=5, ports=(PortReport(port_id=uuid(1), error="the device is gone"),))
     assert enforcer.again() is None
+
+
+def test_a_state_that_could_not_be_kept_is_kept_once_there_is_room(tmp_path: Path):
+    clock, restarted = Clock(), FakeDataplane()
+    enforcer = _enforcer(tmp_path, FakeDataplane(), clock)
+    (tmp_path / "state.new").mkdir()  # so no file can be written there
+    enforcer.take(OPEN)
+    delays = []
+    for _ in range(2):
+        delays.append(enforcer.retry_in())
+        clock.now += delays[-1] or 0.0
+        enforcer.again()
+    (tmp_path / "state.new").rmdir()
+    enforcer.again()
+
+    assert delays == [1, 2]
+    assert enforcer.retry_in() is None
+    _enforcer(tmp_path, restarted).restore()
+    assert restarted.in_force == OPEN
+
+
+def test_a_host_that_changes_all_the_time_does_not_put_off_the_next_attempt(tmp_path: Path):
+    dataplane, clock = FakeDataplane(), Clock()
+    dataplane.errors[uuid(1)] = "the kernel refused"
+    enforcer = _enforcer(tmp_path, dataplane, clock)
+    enforcer.take(OPEN)
+    for _ in range(9):
+        clock.now += 0.1
+        enforcer.again()
+
+    assert enforcer.retry_in() == pytest.approx(0.1)
+
+
+def test_another_error_is_tried_again_as_soon_as_the_first(tmp_path: Path):
+    dataplane, clock = FakeDataplane(), Clock()
+    dataplane.errors[uuid(1)] = "no such namespace"
+    enforcer = _enforcer(tmp_path, dataplane, clock)
+    enforcer.take(OPEN)
+    for _ in range(5):
+        clock.now += enforcer.retry_in() or 0.0
+        enforcer.again()
+    dataplane.errors[uuid(1)] = "the kernel refused"
+    enforcer.again()
+
+    assert enforcer.retry_in() == 1
+
+
+def test_what_no_port_can_speak_for_is_tried_again_too(tmp_path: Path):
+    dataplane, clock = FakeDataplane(), Clock()
+    dataplane.left_undone = True
+    enforcer = _enforcer(tmp_path, dataplane, clock)
+    enforcer.take(OPEN)
+    assert enforcer.retry_in() == 1
+    clock.now += 1
+    dataplane.left_undone = False
+    enforcer.again()
+
+    assert enforcer.retry_in() is None

@@ -19,6 +19,7 @@ from portward.dataplane.netns import (
     namespace_id,
     open_namespace,
 )
+from portward.dataplane.nftables import support
 from portward.dataplane.nftables.change import Planner
 from portward.dataplane.nftables.epochs import Epochs
 from portward.dataplane.nftables.lists import (
@@ -50,6 +51,10 @@ _log = structlog.get_logger(__name__)
 
 class OwnNamespace(NamespaceError):
     """A port is bound in the namespace that the agent runs in, and that is not allowed."""
+
+
+#: Errors of opening a namespace that tell that nothing of ours is there.
+_NOTHING_THERE = (NoSuchNamespace, OwnNamespace, InvalidValue)
 
 
 class DeviceConflict(DataplaneError):
@@ -84,14 +89,21 @@ class NftablesDataplane:
         self._own = _identity(None)
         self._namespaces: dict[NamespaceId, RouterNamespace] = {}
         self._policies = Policies()
-        self._adopted = False
+        self._adopted = self._supported = self._unfinished = False
         self._watch = select.epoll()
         # Namespaces come and go as mounts; the kernel reports a changed mount table as a priority event.
         self._mounts = open("/proc/self/mountinfo", "rb")  # noqa: SIM115
         self._watch.register(self._mounts, select.EPOLLPRI)
 
     def apply(self, state: HostState) -> Report:
-        """Enforce ``state`` on all router ports of the host; see ``Dataplane.apply``."""
+        """Enforce ``state`` on all router ports of the host; see ``Dataplane.apply``.
+
+        Raises:
+            Unsupported: this machine cannot do it; nothing was touched.
+        """
+        if not self._supported:
+            support.require()
+            self._supported = True
         self._watch.poll(0)  # what is mounted from here on is news for the next call
         errors = {port.port.id: _unsuitable(port) for port in state.ports}
         bound: dict[str | None, list[CoveredPort]] = {}
@@ -99,12 +111,16 @@ class NftablesDataplane:
             if port.groups and port.port.binding is not None and errors[port.port.id] is None:
                 bound.setdefault(port.port.binding.netns, []).append(port)
         shares: dict[NamespaceId, list[CoveredPort]] = {}
+        closed = False
         for name, ports in bound.items():
             try:
                 shares.setdefault(self._open(name).id, []).extend(ports)
             except (PortwardError, OSError) as error:
                 errors.update(dict.fromkeys((port.port.id for port in ports), str(error)))
-        self._leave(keep=shares, vanished=bound)
+                closed |= not isinstance(error, _NOTHING_THERE)
+        self._unfinished = False
+        if not closed:  # else it may be any of those where no port seems to be covered
+            self._leave(keep=shares, vanished=bound)
         self._policies.update(state.policies)
         for identity, ports in shares.items():
             errors.update(_enforce(self._namespaces[identity], ports, self._policies))
@@ -115,6 +131,10 @@ class NftablesDataplane:
         """One descriptor, always the same; see ``Dataplane.watched``."""
         return (self._watch.fileno(),)
 
+    def unfinished(self) -> bool:
+        """Whether a namespace in which no port is covered could not be left; see ``Dataplane.unfinished``."""
+        return self._unfinished
+
     def cleanup(self) -> tuple[str, ...]:
         """Remove our tables and marks from every namespace; see ``Dataplane.cleanup``."""
         said, failed = [], False
@@ -124,8 +144,8 @@ class NftablesDataplane:
                 namespace = self._open(name)
                 if namespace.is_ours() and namespace.remove():
                     said.append(f"{label}: forwarded traffic is no longer filtered by Portward")
-            except (NoSuchNamespace, OwnNamespace, InvalidValue):
-                continue  # nothing of ours can be there
+            except _NOTHING_THERE:
+                continue
             except (PortwardError, OSError) as error:
                 failed = True
                 said.append(f"{label}: could not be cleaned, what was enforced still is: {error}")
@@ -159,18 +179,25 @@ class NftablesDataplane:
             if identity not in self._namespaces:
                 namespace = RouterNamespace(name, fd, planner=self._planner, on_step=self._on_step)
                 undo.pop_all()
+                undo.callback(namespace.close)
                 for watched in namespace.filenos():
                     self._watch.register(watched, select.EPOLLIN)
                 self._namespaces[identity] = namespace
+                undo.pop_all()
         return self._namespaces[identity]
 
     def _leave(self, *, keep: Collection[NamespaceId], vanished: Collection[str | None]) -> None:
         """Stop enforcing where no port is covered, at first also what an earlier life of the agent enforced there."""
         if not self._adopted:
-            for name in self._all_names():
-                with suppress(PortwardError, OSError):
-                    self._open(name)
             self._adopted = True
+            for name in self._all_names():
+                try:
+                    self._open(name)
+                except _NOTHING_THERE:
+                    continue
+                except (PortwardError, OSError) as error:
+                    _log.warning("cannot see whether an earlier agent filters here", namespace=name, error=str(error))
+                    self._adopted, self._unfinished = False, True
         for identity in self._namespaces.keys() - keep:
             namespace = self._namespaces[identity]
             try:
@@ -178,6 +205,7 @@ class NftablesDataplane:
                     namespace.remove()
             except (PortwardError, OSError) as error:  # no port is there to say so; the next call tries again
                 _log.warning("still filtered although no port is covered", namespace=namespace.name, error=str(error))
+                self._unfinished = True
                 continue
             self._forget([identity])
 
@@ -242,6 +270,11 @@ def _enforce(namespace: RouterNamespace, ports: list[CoveredPort], policies: Pol
                 wrong[device] = f"device {device} in {where} is part of a bridge or bond: bind the port to that device"
     except (PortwardError, OSError) as error:
         wrong = dict.fromkeys(claims, str(error))
+    except MemoryError:
+        wrong = dict.fromkeys(claims, f"no memory is left for the rules of {where}")
+    except Exception:
+        _log.exception("namespace_failed", namespace=namespace.name)
+        wrong = dict.fromkeys(claims, "internal error of the dataplane; the agent's log has it")
     return {port.port.id: wrong.get(device) for device, claimants in claims.items() for port in claimants}
 
 

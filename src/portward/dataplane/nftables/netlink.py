@@ -10,6 +10,7 @@ import os
 import socket
 import struct
 from collections.abc import Iterator
+from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
 
@@ -75,13 +76,16 @@ class Netlink:
 
     def __init__(self, protocol: int, *, groups: tuple[int, ...] = ()) -> None:
         self._sequence = itertools.count(1)
-        try:
-            self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
-            self._socket.bind((0, 0))
-            for group in groups:
-                self._socket.setsockopt(270, 1, group)  # SOL_NETLINK, NETLINK_ADD_MEMBERSHIP
-        except OSError as error:
-            raise NetlinkError(error.errno or 0) from error
+        with ExitStack() as undo:
+            try:
+                self._socket = socket.socket(socket.AF_NETLINK, socket.SOCK_RAW | socket.SOCK_CLOEXEC, protocol)
+                undo.callback(self._socket.close)
+                self._socket.bind((0, 0))
+                for group in groups:
+                    self._socket.setsockopt(270, 1, group)  # SOL_NETLINK, NETLINK_ADD_MEMBERSHIP
+            except OSError as error:
+                raise NetlinkError(error.errno or 0) from error
+            undo.pop_all()
 
     def __enter__(self) -> Self:
         return self

@@ -6,6 +6,7 @@ dies with whoever started it, so it cannot change the kernel once another agent 
 short it is the first to go.
 """
 
+import contextlib
 import ctypes
 import os
 import signal
@@ -20,7 +21,8 @@ def main(parent: int) -> int:
     ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
     if os.getppid() != parent:
         return 1  # it died before this process asked to be told
-    Path("/proc/self/oom_score_adj").write_text("1000")
+    with contextlib.suppress(OSError):
+        Path("/proc/self/oom_score_adj").write_text("1000")
     library = ctypes.CDLL("libnftables.so.1")
     library.nft_ctx_new.restype = ctypes.c_void_p
     library.nft_ctx_new.argtypes = [ctypes.c_uint32]
