@@ -22,6 +22,7 @@ from schemathesis.specs.openapi.checks import (
     status_code_conformance,
 )
 
+from portward.api.access import make_access
 from portward.api.app import create_app
 from portward.api.envelope import Envelope
 from portward.api.news import News
@@ -102,7 +103,7 @@ def test_the_document_has_the_calls_that_there_are_and_no_others(tmp_path: Path)
     chosen = settings(tmp_path)
     upgrade(chosen.database.url)
     store = Store(chosen.database.url)
-    app = create_app(store, News(store.generation), chosen)
+    app = create_app(store, News(store.generation), chosen, make_access(chosen))
     assert isinstance(app, Envelope)
     routed = {(method, route.path) for route in app.app.routes for method in route.endpoint.handlers}
     described = {(method.upper(), path) for path, item in _paths(chosen) for method in _METHODS & item.keys()}

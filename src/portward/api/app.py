@@ -12,6 +12,7 @@ from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from portward.api import actions, collection, discovery, tags
+from portward.api.access import Access
 from portward.api.envelope import Envelope
 from portward.api.errors import HTTPForbidden, HTTPNotFound
 from portward.api.handlers import Handler, Handlers, Methods, json_response
@@ -31,16 +32,13 @@ def create_app(
     store: Store,
     news: News,
     settings: Settings,
+    access: Access,
     *,
     clock: Callable[[], datetime] = now,
     unasked: Mapping[str, Handler] = MappingProxyType({}),
 ) -> ASGIApp:
-    """The public API on ``store``; ``news`` hears of each commit. ``unasked``: paths read by anybody, and often.
-
-    Raises:
-        ConfigurationError: the policy file, or what the auth mode needs, cannot be used.
-    """
-    handlers = Handlers(store, news, settings, clock)
+    """The public API on ``store``; ``news`` hears of each commit. ``unasked``: paths read by anybody, and often."""
+    handlers = Handlers(store, news, settings, access, clock)
     routes = [
         *_discovery_routes(handlers),
         _route("/openapi.json", GET=_fixed(msgspec.json.encode(make_document(settings)))),

@@ -19,12 +19,11 @@ from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
 from portward.api import collection
-from portward.api.authorisation import Authorisation
+from portward.api.access import Access
 from portward.api.body import read_body
 from portward.api.call import Call, Operation, expected_revision
 from portward.api.discovery import base_address
 from portward.api.errors import HTTPMethodNotAllowed, error_response
-from portward.api.identity import make_identify
 from portward.api.news import News
 from portward.api.resource import Resource
 from portward.config import Settings
@@ -39,19 +38,16 @@ Handler = Callable[[Request], Awaitable[Response]]
 
 
 class Handlers:
-    """Makes handlers of operations.
+    """Makes handlers of operations."""
 
-    Raises:
-        ConfigurationError: the policy file, or what the auth mode needs, cannot be used.
-    """
-
-    def __init__(self, store: Store, news: News, settings: Settings, clock: Callable[[], datetime]) -> None:
+    def __init__(
+        self, store: Store, news: News, settings: Settings, access: Access, clock: Callable[[], datetime]
+    ) -> None:
         self._store = store
         self._news = news
         self._settings = settings
         self._clock = clock
-        self._identify = make_identify(settings)
-        self._authorisation = Authorisation(settings.auth.policy_file)
+        self._access = access
 
     def reads(self, operation: Operation, status: int = 200) -> Handler:
         """A handler that tells something."""
@@ -84,11 +80,11 @@ class Handlers:
         Raises:
             Unauthenticated: nobody we know.
         """
-        caller = await self._identify(request.headers)
+        caller = await self._access.identify(request.headers)
         request.scope["portward.caller"] = caller
         return Context(
             project_id=caller.project_id,
-            is_admin=self._authorisation.is_admin(caller),
+            is_admin=self._access.authorisation.is_admin(caller),
             roles=caller.roles,
             request_id=request.scope["portward.request_id"],
             now=self._clock(),
@@ -105,7 +101,7 @@ class Handlers:
             context = await self.identify(request)
             call = Call(
                 context=context,
-                authority=self._authorisation.of(context),
+                authority=self._access.authorisation.of(context),
                 address=self.base_address(request) + request.scope["portward.path"],
                 path=request.path_params,
                 query=request.query_params,

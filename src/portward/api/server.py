@@ -17,13 +17,12 @@ import structlog
 from sqlalchemy.exc import DatabaseError
 
 from portward.api import unix_socket
+from portward.api.access import Access, make_access
 from portward.api.agent_app import create_agent_app
 from portward.api.app import create_app
-from portward.api.authorisation import Authorisation
 from portward.api.connections import MOST_USERS, Listener, raise_limit, share
 from portward.api.health import Monitor
 from portward.api.http_server import Server
-from portward.api.identity import check_settings
 from portward.api.metrics import Metrics
 from portward.api.news import News
 from portward.api.tls import Certificate, certificate
@@ -54,29 +53,23 @@ def serve(settings: Settings, *, on_ready: OnReady | None = None) -> None:
     anyio.run(_serve_until_signal, settings, on_ready)
 
 
-def check(settings: Settings) -> tuple[Certificate | None, Certificate | None]:
-    """The certificates of the API and of the agents' listener, if all that ``settings`` name besides can be used.
+def check(settings: Settings) -> tuple[Access, tuple[Certificate | None, Certificate | None]]:
+    """All that ``settings`` name, if it can be used: who has access, and the certificates of the two listeners.
 
     Neither the database nor the network is asked.
 
     Raises:
         ConfigurationError: the settings let strangers in, or a file that they name cannot be used.
     """
-    check_settings(settings)
-    policy_file = settings.auth.policy_file
-    if "policy_file" in settings.auth.model_fields_set and not policy_file.exists():
-        raise ConfigurationError(
-            f"[auth] policy_file: {policy_file} is missing, and so what it shall refuse would pass"
-        )
-    Authorisation(policy_file)
-    return certificate("api", settings.api), certificate("agent_api", settings.agent_api)
+    access = make_access(settings)
+    return access, (certificate("api", settings.api), certificate("agent_api", settings.agent_api))
 
 
 async def serve_until(
     stop: anyio.Event, settings: Settings, *, on_ready: OnReady | None = None, clock: Callable[[], datetime] = now
 ) -> None:
     """As ``serve``, until ``stop`` is set; ``clock`` tells the time, in UTC without a zone."""
-    certificates = check(settings)
+    access, certificates = check(settings)
     connections, backlog = share(raise_limit())
     upgrade(settings.database.url)
     store = Store(settings.database.url)
@@ -95,7 +88,7 @@ async def serve_until(
             news, metrics = News(store.generation), Metrics()
             monitor = Monitor(store, news, metrics, clock)
             users = create_app(
-                store, news, settings, clock=clock, unasked=monitor.handlers(metrics=settings.api.metrics)
+                store, news, settings, access, clock=clock, unasked=monitor.handlers(metrics=settings.api.metrics)
             )
             hosts = create_agent_app(store, news, now=clock, unasked=monitor.handlers(metrics=True))
             servers = {

@@ -6,26 +6,14 @@ from portward.api.identity import http_basic, none
 from portward.api.identity.caller import Caller, Identify
 from portward.config import Settings
 
-__all__ = ["Caller", "Identify", "admit", "check_settings", "make_identify"]
-
-
-def check_settings(settings: Settings) -> None:
-    """Refuse settings that would let strangers in, or nobody.
-
-    Raises:
-        ConfigurationError: they would.
-    """
-    if settings.auth.mode == "none":
-        none.check_listener(settings)
-    else:
-        make_identify(settings)
+__all__ = ["Caller", "Identify", "admit", "make_identify"]
 
 
 def make_identify(settings: Settings) -> Identify:
     """How callers are identified in the auth mode of ``settings``.
 
     Raises:
-        ConfigurationError: what the mode needs is missing or cannot be used.
+        ConfigurationError: the mode would let strangers in, or what it needs is missing or cannot be used.
     """
     if settings.auth.mode == "http_basic":
         return http_basic.make_identify(settings.auth.users_file)
@@ -33,7 +21,7 @@ def make_identify(settings: Settings) -> Identify:
         from portward.api.identity import keystone  # a second of imports that the other modes do without
 
         return keystone.make_identify(settings.keystone)
-    return none.make_identify(settings.auth.project)
+    return none.make_identify(settings)
 
 
 def admit(settings: Settings, headers: Mapping[str, str]) -> None:

@@ -12,20 +12,6 @@ from portward.api.identity.caller import Caller, Identify
 from portward.config import ConfigurationError, Settings, is_loopback
 
 
-def check_listener(settings: Settings) -> None:
-    """Refuse to let everybody in from everywhere.
-
-    Raises:
-        ConfigurationError: the API would listen beyond loopback without asking who calls.
-    """
-    host, _ = settings.api.address
-    if not is_loopback(host):
-        raise ConfigurationError(
-            f"[auth] mode: none makes every caller an admin, and [api] listen is {settings.api.listen}: "
-            "listen on 127.0.0.1, [::1] or unix:/path, or choose http_basic or keystone"
-        )
-
-
 def refuse_web_pages(headers: Mapping[str, str], *, named: bool) -> None:
     """Let in no page of a browser; none of our clients is one. It applies to all paths.
 
@@ -45,9 +31,19 @@ def refuse_web_pages(headers: Mapping[str, str], *, named: bool) -> None:
         raise HTTPForbidden("auth mode none takes requests to localhost, 127.0.0.1 or [::1] alone; use such an address")
 
 
-def make_identify(project: str) -> Identify:
-    """Everybody is an admin of ``project``."""
-    caller = Caller(project_id=project, roles=frozenset({"admin", "member", "reader"}))
+def make_identify(settings: Settings) -> Identify:
+    """Everybody is an admin of the project that ``settings`` name.
+
+    Raises:
+        ConfigurationError: the API would listen beyond loopback without asking who calls.
+    """
+    host, _ = settings.api.address
+    if not is_loopback(host):
+        raise ConfigurationError(
+            f"[auth] mode: none makes every caller an admin, and [api] listen is {settings.api.listen}: "
+            "listen on 127.0.0.1, [::1] or unix:/path, or choose http_basic or keystone"
+        )
+    caller = Caller(project_id=settings.auth.project, roles=frozenset({"admin", "member", "reader"}))
 
     async def identify(_headers: Mapping[str, str]) -> Caller:
         return caller
