@@ -8,8 +8,10 @@ from pathlib import Path
 import pytest
 from sqlalchemy import delete, select, update
 
+from portward.agent.counting import Counting
 from portward.agent.drivers import Drivers
 from portward.agent.enforcer import Enforcer
+from portward.agent.ledger import Ledger
 from portward.agent.loop import Agent
 from portward.agent.state_file import StateFile
 from portward.channel.backoff import Backoff
@@ -46,10 +48,10 @@ class QuickClient(Client):
 def agent(server: AgentServer, token: str, directory: Path, dataplane: FakeDataplane) -> Iterator[Agent]:
     """A running agent; when the block ends it is gone, and what it enforces is not."""
     client = QuickClient(server.url, token)
-    enforcer = Enforcer(
-        Drivers({PortKind.ROUTER: dataplane}), StateFile(directory / "agent"), retry=Backoff(0.05, 0.05)
-    )
-    made = Agent(enforcer, client, backoff=lambda: Backoff(0.01, 0.1))
+    drivers = Drivers({PortKind.ROUTER: dataplane})
+    enforcer = Enforcer(drivers, StateFile(directory / "agent"), retry=Backoff(0.05, 0.05))
+    counting = Counting(drivers, Ledger(directory / "agent"))
+    made = Agent(enforcer, client, counting, backoff=lambda: Backoff(0.01, 0.1))
     thread = threading.Thread(target=made.run)
     thread.start()
     try:

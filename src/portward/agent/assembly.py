@@ -6,8 +6,10 @@ from urllib.parse import urlsplit
 
 import structlog
 
+from portward.agent.counting import Counting
 from portward.agent.drivers import Drivers
 from portward.agent.enforcer import Enforcer
+from portward.agent.ledger import Ledger
 from portward.agent.loop import Agent
 from portward.agent.state_file import StateFile
 from portward.channel.client import Client
@@ -38,8 +40,11 @@ def run(settings: Settings) -> None:
     with state_file.held():
         _warn_of_old_nftables()
         client = Client(settings.agent.api, settings.agent.token, ca_file=settings.agent.ca_file)
-        drivers = _drivers(settings)
-        agent = Agent(Enforcer(drivers, state_file), client, ready=partial(notify, "READY=1"))
+        ledger = Ledger(settings.agent.state_dir)
+        ledger.load()
+        drivers = _drivers(settings, ledger)
+        counting = Counting(drivers, ledger)
+        agent = Agent(Enforcer(drivers, state_file), client, counting, ready=partial(notify, "READY=1"))
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, lambda *_: agent.stop())
         _log.info("agent_started", host=settings.agent.host, api=settings.agent.api)
@@ -63,10 +68,11 @@ def cleanup(settings: Settings) -> tuple[str, ...]:
     require()
     state_file = StateFile(settings.agent.state_dir)
     with state_file.held():
-        drivers = _drivers(settings)
+        drivers = _drivers(settings, None)
         try:
             opened = drivers.cleanup()
             state_file.remove()
+            Ledger(settings.agent.state_dir).remove()
         finally:
             drivers.close()
     return opened
@@ -93,7 +99,7 @@ def _warn_of_plain_text(api: str) -> None:
         )
 
 
-def _drivers(settings: Settings) -> Drivers:
+def _drivers(settings: Settings, ledger: Ledger | None) -> Drivers:
     return Drivers(
         {
             PortKind.ROUTER: NftablesDataplane(
@@ -101,6 +107,7 @@ def _drivers(settings: Settings) -> Drivers:
                 reverse_path=settings.nftables.reverse_path,
                 allow_root_namespace=settings.agent.allow_root_namespace,
                 owner=settings.agent.host,
+                ledger=ledger,
             )
         }
     )

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import structlog
 
-from portward.dataplane.protocol import Dataplane
+from portward.dataplane.protocol import Dataplane, Reading
 from portward.model import Direction, HostState, PortKind, PortReport, PortwardError, Report
 
 _log = structlog.get_logger(__name__)
@@ -56,6 +56,16 @@ class Drivers:
     def watched(self) -> Collection[int]:
         """Descriptors of all dataplanes; one is readable: apply again."""
         return {fd for dataplane in self._dataplanes.values() for fd in dataplane.watched()}
+
+    def counters(self) -> list[Reading]:
+        """What the rules of all dataplanes have counted; one that fails is logged and left out."""
+        found: list[Reading] = []
+        for dataplane in self._dataplanes.values():
+            try:
+                found += dataplane.counters()
+            except Exception:
+                _log.exception("counters_not_read")
+        return found
 
     def cleanup(self) -> tuple[str, ...]:
         """Remove all that any of them ever put on this host; says what is unfiltered from now on.

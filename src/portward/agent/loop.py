@@ -1,4 +1,4 @@
-"""The agent: one thread asks the API for news, one enforces, one reports.
+"""The agent: one thread asks the API for news, one enforces, one reports, one tells what was counted.
 
 Between them are mailboxes that hold the newest value alone, so a slow dataplane skips the states in between and a
 slow API loses old reports, never the last. The enforcing thread is the caller's and the only one that touches
@@ -8,21 +8,28 @@ dataplanes and disk. Nothing that the API does, or fails to do, removes enforcem
 import os
 import select
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Protocol
 
 import structlog
 
+from portward.agent.counting import Counting, Teller
 from portward.agent.enforcer import Enforcer
 from portward.agent.mailbox import Mailbox
 from portward.channel.backoff import Backoff
 from portward.channel.client import ChannelError, Refused
+from portward.channel.messages import Total
 from portward.model import HostState, Report
 
 #: Seconds between attempts to reach the API: the first, and the longest.
 RECONNECT_SHORTEST, RECONNECT_LONGEST = 0.1, 5.0
+#: Seconds until counters are told again to a server that refused them: it may be of an older release.
+COUNTERS_REFUSED = 600.0
 
 _log = structlog.get_logger(__name__)
+
+
+Counts = dict[str, Total]
 
 
 class Channel(Protocol):
@@ -36,6 +43,10 @@ class Channel(Protocol):
         """Tell what became of a state."""
         ...
 
+    def count(self, totals: Mapping[str, Total]) -> None:
+        """Tell how often rules decided."""
+        ...
+
 
 class Agent:
     """Runs until ``stop``, which any thread or signal handler may call. It closes neither of its parts.
@@ -43,6 +54,7 @@ class Agent:
     Args:
         enforcer: what is done with a state.
         channel: where states come from.
+        counting: what reads the counters of rules.
         backoff: makes the delays between attempts to reach the API, one for each thread that does.
         ready: called once what is on disk is enforced.
     """
@@ -51,16 +63,19 @@ class Agent:
         self,
         enforcer: Enforcer,
         channel: Channel,
+        counting: Counting,
         *,
         backoff: Callable[[], Backoff] = lambda: Backoff(RECONNECT_SHORTEST, RECONNECT_LONGEST),
         ready: Callable[[], None] = lambda: None,
     ) -> None:
         self._enforcer = enforcer
         self._channel = channel
+        self._counting = counting
         self._backoff = backoff
         self._ready = ready
         self._states: Mailbox[HostState] = Mailbox()
         self._reports: Mailbox[Report] = Mailbox()
+        self._counts: Mailbox[Counts] = Mailbox()
         self._last_report: Report | None = None
         self._wake = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._stopping = threading.Event()
@@ -71,7 +86,7 @@ class Agent:
         self._ready()
         threads = [
             threading.Thread(target=target, name=f"portward-{name}", daemon=True)
-            for name, target in (("poll", self._poll), ("report", self._send_reports))
+            for name, target in (("poll", self._poll), ("report", self._send_reports), ("count", self._send_counts))
         ]
         for thread in threads:
             thread.start()
@@ -81,6 +96,7 @@ class Agent:
         finally:
             self.stop()
             self._reports.close()
+            self._counts.close()
 
     def stop(self) -> None:
         """Let ``run`` return after what it is doing."""
@@ -93,10 +109,15 @@ class Agent:
         state = self._states.take()
         if state is not None:
             self._tell(self._enforcer.take(state))
+            self._counting.cover(state)
         elif changed or self._enforcer.retry_in() == 0.0:
             report = self._enforcer.again()
             if report is not None and self._last_report is not None:
                 self._tell(report)
+        if self._counting.due_in() == 0.0:
+            counts = self._counting.read()
+            if counts is not None:
+                self._counts.put(counts)
 
     def _tell(self, report: Report) -> None:
         """Only states of this run are reported: the server knows what it sent, not what was on disk."""
@@ -112,8 +133,8 @@ class Agent:
         watched.register(self._wake, select.POLLIN)
         for fd in self._enforcer.watched():
             watched.register(fd, select.POLLIN)
-        due = self._enforcer.retry_in()
-        ready = {fd for fd, _ in watched.poll(None if due is None else 1000 * due)}
+        retry, count = self._enforcer.retry_in(), self._counting.due_in()
+        ready = {fd for fd, _ in watched.poll(1000 * (count if retry is None else min(retry, count)))}
         if self._wake in ready:
             os.eventfd_read(self._wake)
         return bool(ready - {self._wake})
@@ -152,6 +173,21 @@ class Agent:
                 self._reports.put_back(report)
                 if self._stopping.wait(backoff.delay()):
                     return
+
+    def _send_counts(self) -> None:
+        """What is not told now is told with the next reading."""
+        teller = Teller(self._channel.count)
+        while (counts := self._counts.wait()) is not None:
+            try:
+                teller.tell(counts)
+            except Refused as error:
+                _log.info("counters_refused", reason=str(error), again_in=COUNTERS_REFUSED)
+                if self._stopping.wait(COUNTERS_REFUSED):
+                    return
+            except ChannelError:
+                continue  # the other threads say that the API is lost
+            except Exception:
+                _log.exception("counters_not_told")
 
 
 class _Line:

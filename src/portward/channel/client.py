@@ -8,20 +8,24 @@ when to call again is the caller's decision.
 
 import re
 import ssl
+from collections.abc import Mapping
 from pathlib import Path
 
 import httpx2
 import msgspec
 
 from portward.channel.messages import (
+    COUNTERS_PATH,
     MESSAGE_VERSION,
     REPORT_PATH,
     STATE_PATH,
+    CountersMessage,
     Index,
     MalformedMessage,
     ReportMessage,
     StateAnswer,
     StateRequest,
+    Total,
     decode,
     digest_of,
     encode,
@@ -57,7 +61,7 @@ class Unusable(ChannelError):
 
 
 class Client:
-    """The channel of one host to the server at ``api``. ``poll`` and ``report`` may run in two threads.
+    """The channel of one host to the server at ``api``. ``poll``, ``report`` and ``count`` may run in three threads.
 
     Args:
         api: base URL of the agents' listener.
@@ -110,6 +114,14 @@ class Client:
             Unreachable, Untrusted, Refused: the server did not take it.
         """
         self._post(REPORT_PATH, ReportMessage(generation=report.generation, ports=report.ports), timeout=_TIMEOUT)
+
+    def count(self, totals: Mapping[str, Total]) -> None:
+        """Tell the server how often these rules, at most ``MAX_COUNTERS``, decided on this host.
+
+        Raises:
+            Unreachable, Untrusted, Refused: the server did not take it, or is of a release that knows no counters.
+        """
+        self._post(COUNTERS_PATH, CountersMessage(rules=dict(totals)), timeout=_TIMEOUT)
 
     def close(self) -> None:
         """Let go of the connections."""

@@ -7,6 +7,7 @@ refused here: meaning. These are values of the model in envelopes; when to send 
 
 import hashlib
 from collections.abc import Mapping
+from datetime import datetime
 from ipaddress import ip_address, ip_network
 from typing import Annotated, Any, TypeVar
 
@@ -19,12 +20,16 @@ MESSAGE_VERSION = 1
 
 STATE_PATH = "/v1/state"
 REPORT_PATH = "/v1/report"
+COUNTERS_PATH = "/v1/counters"
 
 
 #: What the database can hold.
 Generation = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 #: Ports of one host at most, and so of one report.
 MAX_PORTS = 20_000
+#: Rules in one message about counters at most.
+MAX_COUNTERS = 5_000
+Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
 class MalformedMessage(PortwardError):
@@ -73,6 +78,25 @@ class ReportMessage(msgspec.Struct, frozen=True, kw_only=True):
     version: int = MESSAGE_VERSION
     generation: Generation
     ports: Annotated[tuple[PortReport, ...], msgspec.Meta(max_length=MAX_PORTS)] = ()
+
+
+class Total(msgspec.Struct, frozen=True, kw_only=True):
+    """How often a rule decided on a host, in all, since it began to be counted there at ``since``.
+
+    An agent that has to begin again says another ``since``. ``last`` is when a reading first showed the newest growth.
+    """
+
+    packets: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # connections, where the rule allows
+    bytes: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    since: Moment
+    last: Moment | None
+
+
+class CountersMessage(msgspec.Struct, frozen=True, kw_only=True):
+    """ "This is how often rules decided here." By id, those that changed; totals, so it may be lost or repeated."""
+
+    version: int = MESSAGE_VERSION
+    rules: Annotated[dict[str, Total], msgspec.Meta(max_length=MAX_COUNTERS)] = {}
 
 
 def hash_body(body: bytes) -> bytes:

@@ -5,6 +5,7 @@ import os
 import threading
 from collections.abc import Collection
 
+from portward.dataplane.protocol import Reading
 from portward.model import HostState, PortReport, Report
 
 
@@ -20,6 +21,7 @@ class FakeDataplane:
         self.unmentioned: set[str] = set()
         self.failure: Exception | None = None
         self.left_undone = False
+        self.counted: list[Reading] = []
         self.gate = threading.Event()  # cleared: ``apply`` does not return
         self.gate.set()
         self.busy = threading.Event()  # ``apply`` has been entered
@@ -54,6 +56,10 @@ class FakeDataplane:
     def unfinished(self) -> bool:
         """Whether something was left undone."""
         return self.left_undone
+
+    def counters(self) -> Collection[Reading]:
+        """What ``counted`` says."""
+        return tuple(self.counted)
 
     def cleanup(self) -> tuple[str, ...]:
         """Forget everything."""

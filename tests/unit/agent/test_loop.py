@@ -3,19 +3,22 @@
 import queue
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from structlog.testing import capture_logs
 
+from portward.agent.counting import Counting
 from portward.agent.drivers import Drivers
 from portward.agent.enforcer import Enforcer
+from portward.agent.ledger import Ledger
 from portward.agent.loop import Agent
 from portward.agent.state_file import StateFile
 from portward.channel.backoff import Backoff
 from portward.channel.client import Refused, Unreachable
+from portward.channel.messages import Total
 from portward.model import HostState, PortKind, PortReport, Report
 from unit.agent.dataplane import FakeDataplane
 from unit.agent.values import covered, state, uuid
@@ -30,6 +33,8 @@ class Script:
         self.lines: queue.Queue[HostState | Exception | None] = queue.Queue()
         self.reports: list[Report] = []
         self.refusals: list[Exception] = []
+        self.told: list[dict[str, Total]] = []
+        self.deaf: Exception | None = None  # what comes of telling counters
         self.polls = 0
 
     def poll(self) -> HostState | None:
@@ -44,6 +49,11 @@ class Script:
             raise self.refusals.pop(0)
         self.reports.append(report)
 
+    def count(self, totals: Mapping[str, Total]) -> None:
+        self.told.append(dict(totals))
+        if self.deaf is not None:
+            raise self.deaf
+
 
 def eventually(condition: Callable[[], object], what: str = "the condition") -> None:
     """Wait until ``condition`` holds, at most 10 seconds."""
@@ -54,10 +64,14 @@ def eventually(condition: Callable[[], object], what: str = "the condition") -> 
 
 
 @contextmanager
-def running(directory: Path, dataplane: FakeDataplane, channel: Script) -> Iterator[Agent]:
-    """An agent in a thread of its own; nothing of it is left after the block."""
-    enforcer = Enforcer(Drivers({PortKind.ROUTER: dataplane}), StateFile(directory), retry=Backoff(0.02, 0.02))
-    agent = Agent(enforcer, channel, backoff=lambda: Backoff(0.001, 0.001))
+def running(
+    directory: Path, dataplane: FakeDataplane, channel: Script, *, clock: Callable[[], float] = time.monotonic
+) -> Iterator[Agent]:
+    """An agent in a thread of its own; nothing of it is left after the block. ``clock`` is that of counting."""
+    drivers = Drivers({PortKind.ROUTER: dataplane})
+    enforcer = Enforcer(drivers, StateFile(directory), retry=Backoff(0.02, 0.02))
+    counting = Counting(drivers, Ledger(directory), clock=clock)
+    agent = Agent(enforcer, channel, counting, backoff=lambda: Backoff(0.001, 0.001))
     thread = threading.Thread(target=agent.run)
     thread.start()
     try:

@@ -42,6 +42,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     prepare: str
     switch: str
     remove: str
+    replaced: tuple[tuple[str, str], ...]  # (kind, name) of what ``remove`` deletes and may have counted
     result: Installed
 
 
@@ -67,6 +68,7 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
             + _elements("add", serial, wanted.devices),
             switch=self._switch_epoch(serial, epoch),
             remove=delete_unknown(leftovers),
+            replaced=tuple(leftovers),
             result=Installed(
                 build=serial,
                 serial=serial,
@@ -108,14 +110,13 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
             ("chain", ruleset.device_chain(build, direction, device)) for device in gone for direction in Direction
         ]
         dead += [("chain", ruleset.list_chain(build, key)) for key in old.lists if key not in wanted.lists]
-        for key, version in installed.versions.items():
-            if key in versions or key not in wanted.lists:
-                dead += version.layout.titles(ruleset.version_name(version.serial, key))
+        replaced = objects_of(installed, but=wanted.lists.keys() - versions.keys())
         return Change(
             prepare=f"table {TABLE} {{\n{_versions_text(build, versions)}{ruleset.chain_text(chains)}}}\n"
             + _elements("add", build, added),
             switch=switch,
-            remove=_elements("delete", build, gone) + _delete(dead),
+            remove=_elements("delete", build, gone) + _delete([*dead, *replaced]),
+            replaced=tuple(replaced),
             result=Installed(
                 build=build,
                 serial=serial,
@@ -131,6 +132,16 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
 
     def _switch_epoch(self, serial: int, epoch: int) -> str:
         return _replace(BASE_CHAIN, f"goto {ruleset.epoch_chain(serial, epoch, self.epochs)}")
+
+
+def objects_of(installed: Installed, *, but: Collection[ListKey] = ()) -> list[tuple[str, str]]:
+    """(kind, name) of what the versions in force consist of, those of the lists ``but`` aside; deletable in order."""
+    return [
+        named
+        for key, version in installed.versions.items()
+        if key not in but
+        for named in version.layout.titles(ruleset.version_name(version.serial, key))
+    ]
 
 
 def _device_rules(build: int, device: str, lists: DeviceLists) -> list[tuple[str, str]]:

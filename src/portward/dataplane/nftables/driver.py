@@ -34,7 +34,7 @@ from portward.dataplane.nftables.lists import (
 )
 from portward.dataplane.nftables.namespace import RouterNamespace, Step
 from portward.dataplane.nftables.ruleset import ReversePath
-from portward.dataplane.protocol import CleanupFailed, DataplaneError
+from portward.dataplane.protocol import CleanupFailed, DataplaneError, Ledger, Reading
 from portward.model import (
     CoveredPort,
     Direction,
@@ -71,6 +71,7 @@ class NftablesDataplane:
         allow_root_namespace: whether ports may be bound in the namespace of this process.
         owner: of the tables: they are told from those of another agent on this machine, which are left alone in
             namespaces where no port of ours is bound.
+        ledger: takes what was counted by rules that a change removes; ``None``: that is lost.
         on_step: called after each step of a change in a namespace.
     """
 
@@ -81,10 +82,12 @@ class NftablesDataplane:
         reverse_path: ReversePath = "strict",
         allow_root_namespace: bool = False,
         owner: str = "",
+        ledger: Ledger | None = None,
         on_step: Callable[[Step], None] = lambda _: None,
     ) -> None:
         self._planner = Planner(owner=owner, epochs=Epochs(ct_mark_mask), reverse_path=reverse_path)
         self._allow_root_namespace = allow_root_namespace
+        self._ledger = ledger
         self._on_step = on_step
         self._own = _identity(None)
         self._namespaces: dict[NamespaceId, RouterNamespace] = {}
@@ -135,6 +138,16 @@ class NftablesDataplane:
         """Whether a namespace in which no port is covered could not be left; see ``Dataplane.unfinished``."""
         return self._unfinished
 
+    def counters(self) -> Collection[Reading]:
+        """What all rules in force have counted; see ``Dataplane.counters``."""
+        found: list[Reading] = []
+        for namespace in self._namespaces.values():
+            try:
+                found += namespace.counters()
+            except (PortwardError, OSError) as error:
+                _log.warning("counts_not_read", namespace=namespace.name, reason=str(error))
+        return found
+
     def cleanup(self) -> tuple[str, ...]:
         """Remove our tables and marks from every namespace; see ``Dataplane.cleanup``."""
         said, failed = [], False
@@ -177,7 +190,7 @@ class NftablesDataplane:
                     "or set [agent] allow_root_namespace"
                 )
             if identity not in self._namespaces:
-                namespace = RouterNamespace(name, fd, planner=self._planner, on_step=self._on_step)
+                namespace = RouterNamespace(name, fd, planner=self._planner, ledger=self._ledger, on_step=self._on_step)
                 undo.pop_all()
                 undo.callback(namespace.close)
                 for watched in namespace.filenos():
@@ -201,13 +214,20 @@ class NftablesDataplane:
         for identity in self._namespaces.keys() - keep:
             namespace = self._namespaces[identity]
             try:
-                if namespace.name not in vanished and namespace.is_ours():
+                if namespace.name in vanished:
+                    self._keep_counts(namespace)
+                elif namespace.is_ours():
                     namespace.remove()
             except (PortwardError, OSError) as error:  # no port is there to say so; the next call tries again
                 _log.warning("still filtered although no port is covered", namespace=namespace.name, error=str(error))
                 self._unfinished = True
                 continue
             self._forget([identity])
+
+    def _keep_counts(self, namespace: RouterNamespace) -> None:
+        """The last counts of a namespace that has no name any more; it ends when it is let go."""
+        if self._ledger is not None:
+            self._ledger.keep(namespace.counters())
 
     def _forget(self, identities: Iterable[NamespaceId]) -> None:
         for identity in list(identities):

@@ -9,22 +9,25 @@ Foreign tables are never read, let alone written.
 import os
 import socket
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Collection
 from contextlib import ExitStack, suppress
 from enum import StrEnum
 from types import TracebackType
 from typing import Self
 
+import structlog
+
 from portward.dataplane.netns import in_namespace, namespace_id
-from portward.dataplane.nftables import conntrack
+from portward.dataplane.nftables import conntrack, counters
 from portward.dataplane.nftables.adoption import NOTHING, look
-from portward.dataplane.nftables.change import Change, Installed, Planner, delete_unknown
+from portward.dataplane.nftables.change import Change, Installed, Planner, delete_unknown, objects_of
 from portward.dataplane.nftables.epochs import Epochs, MarkFilter
 from portward.dataplane.nftables.libnftables import Nft, NftError, load
 from portward.dataplane.nftables.lists import Wanted
 from portward.dataplane.nftables.netlink import DUMP, NETFILTER, Netlink, NetlinkError, attribute, attributes
 from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, owner_mark
-from portward.dataplane.protocol import DataplaneError
+from portward.dataplane.protocol import DataplaneError, Ledger, Reading
+from portward.model import PortwardError
 
 # linux/netfilter/nf_tables.h, linux/rtnetlink.h
 _NFTABLES = 10 << 8
@@ -35,6 +38,7 @@ _GET_LINK, _IFINFOMSG, _IFLA_IFNAME, _IFLA_MASTER = 18, 16, 3, 10
 _ENOENT = 2
 #: How often a table that somebody else changes meanwhile is repaired in one go.
 _ATTEMPTS = 3
+_log = structlog.get_logger(__name__)
 #: Characters from which on a text is loaded in a process of its own: libnftables takes 25 times as much memory for it,
 #: and keeps it.
 _BIG_LOAD = 1 << 19
@@ -56,21 +60,26 @@ class RouterNamespace:
         name: of the namespace; ``None`` is the agent's own.
         fd: of the namespace; closed by ``close``.
         planner: writes the changes.
+        ledger: takes what was counted by what a change removes; ``None``: nobody counts.
         on_step: called after each step of a change.
 
     Raises:
         NamespaceError, NetlinkError: it cannot be entered or watched.
     """
 
-    def __init__(self, name: str | None, fd: int, *, planner: Planner, on_step: Callable[[Step], None]) -> None:
+    def __init__(
+        self, name: str | None, fd: int, *, planner: Planner, ledger: Ledger | None, on_step: Callable[[Step], None]
+    ) -> None:
         self.name = name
         self._fd = fd
         self.id = namespace_id(fd)
         self._planner = planner
         self._epochs: Epochs = planner.epochs
+        self._ledger = ledger
         self._on_step = on_step
         self._installed: Installed | None = None  # what stands, when that is certain
         self._to_remove = ""  # the transaction that deletes what nothing leads to any more
+        self._replaced: tuple[tuple[str, str], ...] = ()  # what that deletes and may have counted
         self._links: dict[str, bool] | None = None
         with ExitStack() as undo:
             self._requests = undo.enter_context(in_namespace(fd, lambda: Netlink(NETFILTER)))
@@ -161,12 +170,12 @@ class RouterNamespace:
         change = self._planner.change(installed, wanted, epoch=epoch)
         self._prepare_and_switch(change)
         self._installed = change.result
-        self._to_remove = change.remove
+        self._to_remove, self._replaced = change.remove, change.replaced
 
     def _build(self, wanted: Wanted) -> None:
         found = look(self._nft, self._epochs) if self.has_table() else NOTHING
         if not found.usable:
-            self._run(f"delete table {TABLE}\n")
+            self._remove(f"delete table {TABLE}\n", found.objects)
             found = NOTHING
         epoch = self._epochs.after(found.epoch or 0)
         for _ in range(self._epochs.last):
@@ -184,14 +193,22 @@ class RouterNamespace:
         leftovers = found.objects
         if found.unused:
             with suppress(NftError):  # else a change that fails again and again would leave more each time
-                self._run(delete_unknown(found.unused))
+                self._remove(delete_unknown(found.unused), found.unused)
                 leftovers = tuple(item for item in leftovers if item not in set(found.unused))
         change = self._planner.build(wanted, serial=found.serial + 1, epoch=epoch, leftovers=leftovers)
         self._prepare_and_switch(change)
         if found.marks:
             self._clear_marks(conntrack.ALL, spare=frozenset({self._epochs.mark(epoch)}))
         self._installed = change.result
-        self._to_remove = change.remove
+        self._to_remove, self._replaced = change.remove, change.replaced
+
+    def counters(self) -> tuple[Reading, ...]:
+        """What the rules in force have counted since they were written.
+
+        Raises:
+            DataplaneError, OSError: they cannot be read.
+        """
+        return () if self._installed is None else counters.read(self._requests, objects_of(self._installed))
 
     def has_table(self) -> bool:
         """Whether our table is here, whoever made it."""
@@ -220,13 +237,13 @@ class RouterNamespace:
             DataplaneError: something was refused.
         """
         self._installed = None
-        self._to_remove = ""
+        self._to_remove, self._replaced = "", ()
         if not self.has_table():
             return False
         self._run(f"add table {TABLE}\nadd chain {TABLE} {BASE_CHAIN}\nflush chain {TABLE} {BASE_CHAIN}\n")
         self._on_step(Step.SWITCHED)
         self._clear_marks(conntrack.ALL)
-        self._run(f"delete table {TABLE}\n")
+        self._remove(f"delete table {TABLE}\n", look(self._nft, self._epochs).objects if self._ledger else ())
         self._on_step(Step.REMOVED)
         return True
 
@@ -239,11 +256,24 @@ class RouterNamespace:
 
     def _remove_unused(self) -> None:
         try:
-            self._run(self._to_remove)
+            self._remove(self._to_remove, self._replaced)
         except NftError as error:  # the next call tries again
             raise DataplaneError(f"enforced, but what it replaced could not be removed: {error}") from error
-        self._to_remove = ""
+        self._to_remove, self._replaced = "", ()
         self._on_step(Step.REMOVED)
+
+    def _remove(self, text: str, objects: Collection[tuple[str, str]]) -> None:
+        """Run ``text``, which deletes ``objects``, once what these counted is kept. Counting never stops a change."""
+        counted: Collection[Reading] = ()
+        if self._ledger is not None and objects:
+            try:
+                counted = counters.read(self._requests, objects)
+                self._ledger.keep(counted)
+            except (PortwardError, OSError) as error:
+                _log.warning("counts_lost", namespace=self.name, reason=str(error))
+        self._run(text)
+        if self._ledger is not None:
+            self._ledger.forget(counted)
 
     def _run(self, text: str) -> None:
         if text:

@@ -9,6 +9,7 @@ import itertools
 import os
 import socket
 import struct
+import sys
 from collections.abc import Iterator
 from contextlib import ExitStack
 from types import TracebackType
@@ -98,6 +99,14 @@ class Netlink:
     def fileno(self) -> int:
         """The descriptor, to wait on."""
         return self._socket.fileno()
+
+    def option(self, level: int, name: int) -> int:
+        """An option of the socket that is a 64-bit number.
+
+        Raises:
+            OSError: the kernel does not know it.
+        """
+        return int.from_bytes(self._socket.getsockopt(level, name, 8), sys.byteorder)
 
     def close(self) -> None:
         """Close the socket."""
