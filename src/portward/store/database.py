@@ -1,9 +1,11 @@
 """What a kind of database must say for itself: all that differs between them stands behind this protocol."""
 
+from collections.abc import Sequence
 from typing import Any, Protocol
 
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, ColumnElement, Connection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import InstrumentedAttribute
 
 #: Seconds until a connection to a server is given up.
 CONNECT_TIMEOUT = 5
@@ -41,6 +43,9 @@ class Database(Protocol):
 
     def begin(self, connection: Connection, *, writes: bool) -> None:
         """Begin a transaction: one snapshot of all reads, or a writer that sees what is committed when it looks."""
+
+    def among(self, key: InstrumentedAttribute[Any], values: Sequence[str]) -> ColumnElement[bool]:
+        """Condition: ``key`` is one of ``values``."""
 
     def lost(self, error: DBAPIError) -> bool:
         """Whether another transaction was in the way, so that trying again may help."""

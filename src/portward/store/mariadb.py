@@ -6,10 +6,12 @@ the lock would freeze all reads behind it. Text is utf8mb4 in a binary collation
 their characters are, case, accents and trailing spaces included.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
-from sqlalchemy import URL, Connection, text
+from sqlalchemy import URL, ColumnElement, Connection, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import InstrumentedAttribute
 
 from portward.config import ConfigurationError
 from portward.store.database import CONNECT_TIMEOUT, LOCK_TIMEOUT, UPGRADE_TIMEOUT
@@ -57,6 +59,10 @@ class MariaDB:
             connection.exec_driver_sql("START TRANSACTION READ WRITE")
         else:
             connection.exec_driver_sql("START TRANSACTION WITH CONSISTENT SNAPSHOT, READ ONLY")
+
+    def among(self, key: InstrumentedAttribute[Any], values: Sequence[str]) -> ColumnElement[bool]:
+        """One parameter a value."""
+        return key.in_(values)
 
     def lost(self, error: DBAPIError) -> bool:
         """Deadlock, lock timeout, or a record that changed since the snapshot."""

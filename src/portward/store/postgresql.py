@@ -5,11 +5,13 @@ which locks the row of ``state``, would take the snapshot before it waits, and f
 all that is read after the lock sees what the transaction before it committed.
 """
 
+from collections.abc import Sequence
 from typing import Any
 
 from psycopg import IsolationLevel
-from sqlalchemy import URL, Connection, text
+from sqlalchemy import ARRAY, URL, ColumnElement, Connection, Text, any_, literal, text
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import InstrumentedAttribute
 
 from portward.config import ConfigurationError
 from portward.store.database import CONNECT_TIMEOUT, LOCK_TIMEOUT, UPGRADE_TIMEOUT
@@ -49,6 +51,10 @@ class PostgreSQL:
         driver = getattr(driver, "driver_connection", driver)
         driver.isolation_level = IsolationLevel.READ_COMMITTED if writes else IsolationLevel.REPEATABLE_READ
         driver.read_only = not writes
+
+    def among(self, key: InstrumentedAttribute[Any], values: Sequence[str]) -> ColumnElement[bool]:
+        """One parameter: a thousand cost psycopg ten milliseconds before the statement is sent."""
+        return key == any_(literal(list(values), ARRAY(Text)))
 
     def lost(self, error: DBAPIError) -> bool:
         """Serialisation failure, deadlock, or lock timeout."""

@@ -4,11 +4,13 @@ Write-ahead log, foreign keys enforced. Writers begin with BEGIN IMMEDIATE, so a
 finds out late that it may not; readers with a plain BEGIN, which is one snapshot that no writer disturbs.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import URL, Connection
+from sqlalchemy import URL, ColumnElement, Connection
 from sqlalchemy.exc import DBAPIError
+from sqlalchemy.orm import InstrumentedAttribute
 
 from portward.config import ConfigurationError
 from portward.store.database import LOCK_TIMEOUT
@@ -57,6 +59,10 @@ class SQLite:
     def begin(self, connection: Connection, *, writes: bool) -> None:
         """Writers take the write lock at once."""
         connection.exec_driver_sql("BEGIN IMMEDIATE" if writes else "BEGIN")
+
+    def among(self, key: InstrumentedAttribute[Any], values: Sequence[str]) -> ColumnElement[bool]:
+        """One parameter a value."""
+        return key.in_(values)
 
     def lost(self, error: DBAPIError) -> bool:
         """SQLITE_BUSY and SQLITE_LOCKED, in any of their extended forms."""
