@@ -18,13 +18,13 @@ from sqlalchemy import CursorResult, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from portward.model import PortwardError, Report
+from portward.service.rows import select_in
 from portward.service.status import note_realised
 from portward.store import tables
 
 #: A host whose agent has not asked for this long is called silent.
 SILENCE = timedelta(seconds=75)
 _MAX_REASON = 1000
-_CHUNK = 1000
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.:-]{0,254}")
 _log = structlog.get_logger()
 
@@ -178,13 +178,10 @@ def record_report(session: Session, host: str, report: Report) -> None:
 
 
 def _refuse_foreign(session: Session, host: str, not_own: Collection[str]) -> None:
-    ids = sorted(not_own)
-    for start in range(0, len(ids), _CHUNK):
-        foreign = session.scalars(
-            select(tables.Port.id).where(tables.Port.id.in_(ids[start : start + _CHUNK]), tables.Port.host != "")
-        ).all()
-        if foreign:
-            raise ForeignPorts(f"host {host} reported about ports of other hosts: {', '.join(foreign[:5])}")
+    bound = select(tables.Port.id).where(tables.Port.host != "")
+    foreign = [port_id for (port_id,) in select_in(session, bound, tables.Port.id, sorted(not_own))]
+    if foreign:
+        raise ForeignPorts(f"host {host} reported about ports of other hosts: {', '.join(foreign[:5])}")
 
 
 def _keep_ports(session: Session, host: str, port_ids: Collection[str]) -> list[str]:
@@ -192,11 +189,9 @@ def _keep_ports(session: Session, host: str, port_ids: Collection[str]) -> list[
 
     Without that, a port deleted since it was looked up would leave its error behind, which the database refuses.
     """
-    ids, kept = sorted(port_ids), list[str]()
-    for start in range(0, len(ids), _CHUNK):
-        found = select(tables.Port.id).where(tables.Port.id.in_(ids[start : start + _CHUNK]), tables.Port.host == host)
-        kept += session.scalars(found.order_by(tables.Port.id).with_for_update(read=True, key_share=True))
-    return kept
+    locked = select(tables.Port.id).where(tables.Port.host == host).order_by(tables.Port.id)
+    locked = locked.with_for_update(read=True, key_share=True)
+    return [port_id for (port_id,) in select_in(session, locked, tables.Port.id, sorted(port_ids))]
 
 
 def _clean(reason: str) -> str:
