@@ -11,12 +11,12 @@ import anyio
 import anyio.to_thread
 import structlog
 
+from portward.api.signature import Signature, signature
 from portward.config import ConfigurationError, Listener
 
 #: Seconds between two looks at the files.
 LOOK_EVERY = 10.0
 _log = structlog.get_logger(__name__)
-_State = tuple[tuple[int, int, int], ...]
 
 
 class Certificate:
@@ -29,28 +29,31 @@ class Certificate:
     def __init__(self, section: str, cert: Path, key: Path) -> None:
         self._section = section
         self._cert, self._key = cert, key
-        self._seen = self._refused = _state(cert, key)
+        self._seen = self._refused = self._signatures()
         self.context = self._load()
 
     async def renew(self) -> None:
         """Take up what the files become, until cancelled. Connections that are open keep what they have."""
         while True:
             await anyio.sleep(LOOK_EVERY)
-            state = await anyio.to_thread.run_sync(_state, self._cert, self._key)
-            if state != self._seen:
-                self._take_up(state)
+            found = await anyio.to_thread.run_sync(self._signatures)
+            if found != self._seen:
+                self._take_up(found)
 
-    def _take_up(self, state: _State) -> None:
+    def _signatures(self) -> tuple[Signature, Signature]:
+        return signature(self._cert), signature(self._key)
+
+    def _take_up(self, found: tuple[Signature, Signature]) -> None:
         """In the thread of the event loop: no handshake sees the context between the certificate and its key."""
         try:
             self._load()  # into a context of its own first: a pair that does not fit would spoil the one that serves
             self.context.load_cert_chain(self._cert, self._key, password="")
         except (ConfigurationError, OSError) as error:
-            if state != self._refused:  # said once; looked at again, as the other file may be on its way
-                self._refused = state
+            if found != self._refused:  # said once; looked at again, as the other file may be on its way
+                self._refused = found
                 _log.warning("certificate_not_renewed", reason=str(error), consequence="the old one still serves")
         else:
-            self._seen = state
+            self._seen = found
             _log.info("certificate_renewed", file=str(self._cert))
 
     def _load(self) -> ssl.SSLContext:
@@ -83,16 +86,3 @@ def certificate(section: str, listener: Listener) -> Certificate | None:
     if listener.tls_cert is None or listener.tls_key is None:
         return None
     return Certificate(section, listener.tls_cert, listener.tls_key)
-
-
-def _state(*files: Path) -> _State:
-    """What differs when one of ``files`` was replaced or written to."""
-    found = []
-    for file in files:
-        try:
-            status = file.stat()
-        except OSError:
-            found.append((0, 0, 0))
-        else:
-            found.append((status.st_ino, status.st_mtime_ns, status.st_size))
-    return tuple(found)

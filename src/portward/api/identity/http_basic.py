@@ -25,6 +25,7 @@ from portward.api.errors import Unauthenticated
 from portward.api.identity.caller import Caller, Identify, with_implied
 from portward.api.identity.users import MAX_PASSWORD, User, read_users
 from portward.api.identity.verified import Verified
+from portward.api.signature import signature
 from portward.config import ConfigurationError
 from portward.service.errors import ServiceError
 
@@ -87,7 +88,7 @@ class _Passwords:
         self._waiting: Counter[str | None] = Counter()  # requests by user, None for those who do not exist
         self._running: dict[tuple[str | None, bytes, bytes], _Comparison] = {}
         self._verified = Verified(CACHE_SIZE)
-        self._seen = _signature(path)
+        self._seen = signature(path)
         self._known = _Known(read_users(path))
 
     async def identify(self, headers: Mapping[str, str]) -> Caller:
@@ -131,24 +132,15 @@ class _Passwords:
         return running.right
 
     def _current(self) -> _Known:
-        signature = _signature(self._path)
-        if signature != self._seen:
-            self._seen = signature
+        found = signature(self._path)
+        if found != self._seen:
+            self._seen = found
             try:
                 self._known = _Known(read_users(self._path))
                 _log.info("users_read", users=len(self._known.users))
             except ConfigurationError as error:
                 _log.error("users_file_refused", error=str(error), kept=len(self._known.users))
         return self._known
-
-
-def _signature(path: Path) -> tuple[int, ...]:
-    """Another one when the file is another one, or has been written to."""
-    try:
-        state = path.stat()
-    except OSError:
-        return ()
-    return state.st_dev, state.st_ino, state.st_mtime_ns, state.st_size, state.st_mode
 
 
 def _credentials(header: str) -> tuple[bytes, bytes]:
