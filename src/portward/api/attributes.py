@@ -101,18 +101,7 @@ def structure(
     guards: frozenset[str] = frozenset(),
 ) -> Attribute:
     """An attribute that is ``column`` of JSON, which cannot be compared as a whole."""
-    key = column.key
-    return Attribute(
-        name=name or key,
-        key=key,
-        description=description,
-        read=lambda view: getattr(view.row, key),
-        schema=convert.shows,
-        convert=convert,
-        convert_update=convert,
-        filter=filter,
-        guards=guards,
-    )
+    return replace(stored(column, description, convert, name=name, guards=guards), filter=filter, sort=None)
 
 
 def timestamp(column: InstrumentedAttribute[datetime], description: str) -> Attribute:
