@@ -147,7 +147,7 @@ def delete_default(session: Session, group: FirewallGroup) -> None:
 
 
 def _restricted(row: AnyRow) -> FirewallDefaultObjectUpdateRestricted:
-    return FirewallDefaultObjectUpdateRestricted(row.id, next(_KINDS[table] for table in _KINDS if type(row) is table))
+    return FirewallDefaultObjectUpdateRestricted(row.id, _KINDS[type(row)])
 
 
 def _homes(session: Session, context: Context, projects: Collection[str]) -> dict[str, tuple[str, int]]:

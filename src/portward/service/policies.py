@@ -111,7 +111,7 @@ def update_policy(session: Session, context: Context, policy_id: str, values: Po
         changed = assign(row, values)
         if "shared" in changed and not row.shared:
             check_policy_unsharing(session, row)
-        if new != old or values.firewall_rules is not UNSET:
+        if values.firewall_rules is not UNSET:
             check_rules(session, context, row, new)
         elif "shared" in changed and row.shared:
             check_sharing(session, row, old)
