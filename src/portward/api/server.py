@@ -26,7 +26,7 @@ from portward.api.http_server import Server
 from portward.api.metrics import Metrics
 from portward.api.news import News
 from portward.api.tls import Certificate, certificate
-from portward.config import ConfigurationError, Settings, is_loopback
+from portward.config import ConfigurationError, Settings, host_port, is_loopback
 from portward.config import Listener as ListenerSettings
 from portward.log import log_to_stderr
 from portward.service.context import Context
@@ -171,7 +171,7 @@ def _listen(section: ListenerSettings) -> socket.socket:
         listener = socket.create_server((host, port), family=family)
     except OSError as error:
         reason = "another process does" if error.errno == errno.EADDRINUSE else error.strerror or error
-        raise ConfigurationError(f"cannot listen on {_text((host, port))}: {reason}") from error
+        raise ConfigurationError(f"cannot listen on {host_port(host, port)}: {reason}") from error
     # Connections inherit it. asyncio sets it only on sockets whose protocol number is given, and without it an
     # answer of two writes waits 40 ms for the client's delayed acknowledgement.
     listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
@@ -185,6 +185,4 @@ def _address(listener: socket.socket) -> tuple[str, int]:
 
 def _text(address: tuple[str, int]) -> str:
     host, port = address
-    if host.startswith("unix:"):
-        return host
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+    return host if host.startswith("unix:") else host_port(host, port)

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 import typer
 
 from portward.cli.http import Client
-from portward.config import Settings, load
+from portward.config import Settings, host_port, load
 from portward.store import Store, upgrade
 
 
@@ -42,7 +42,7 @@ def _own_url(chosen: Settings) -> str:
     host, port = chosen.api.address
     host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(host, host)  # all addresses are none to connect to
     scheme = "http" if chosen.api.tls_cert is None else "https"
-    return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+    return f"{scheme}://{host_port(host, port)}"
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from portward import api as http_api
 from portward.cli.context import database, settings
 from portward.cli.output import err, out, plain
 from portward.cli.supervisor import AgentProcess
+from portward.config import host_port
 from portward.dataplane.privileges import require
 from portward.service import agents
 from portward.store import now, without_password
@@ -59,8 +60,7 @@ def run(context: typer.Context) -> None:
             if configuration.agent_api.tls_cert is not None:
                 url = configuration.agent.api  # by the name that the certificate is for
             else:
-                address, port = agent_api
-                url = f"http://[{address}]:{port}" if ":" in address else f"http://{address}:{port}"
+                url = f"http://{host_port(*agent_api)}"
             # Not before the listeners are ours: a second `portward run` must not take the first one's token.
             process.start(url, store.writing(lambda session: agents.renew_token(session, host, now())))
 

@@ -16,6 +16,7 @@ from portward.config.sections import (
     Nftables,
     ProjectQuotas,
     Quotas,
+    host_port,
     is_loopback,
 )
 
@@ -37,6 +38,7 @@ __all__ = [
     "ProjectQuotas",
     "Quotas",
     "Settings",
+    "host_port",
     "is_loopback",
     "load",
 ]
