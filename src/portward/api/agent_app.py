@@ -26,9 +26,11 @@ from starlette.routing import Route
 from portward.api.health import Handlers
 from portward.api.news import News
 from portward.channel.messages import (
+    COUNTERS_PATH,
     MESSAGE_VERSION,
     REPORT_PATH,
     STATE_PATH,
+    CountersMessage,
     MalformedMessage,
     ReportMessage,
     StateRequest,
@@ -37,6 +39,7 @@ from portward.channel.messages import (
 from portward.model import PortwardError, Report
 from portward.service.agents import ForeignPorts, InvalidToken, authenticate, record_poll, record_report
 from portward.service.answers import Answer, Bodies, answer
+from portward.service.counters import record_counters
 from portward.store import Store, now
 
 #: Bytes of a request at most; a report about 1,000 ports, each with an error, has about 200,000.
@@ -49,7 +52,7 @@ _POLL_NOTED_EVERY = 10.0
 _THREADS = 8
 
 _log = structlog.get_logger(__name__)
-_Message = TypeVar("_Message", StateRequest, ReportMessage)
+_Message = TypeVar("_Message", StateRequest, ReportMessage, CountersMessage)
 _Result = TypeVar("_Result")
 
 
@@ -65,6 +68,7 @@ def create_agent_app(
         routes=[
             Route(STATE_PATH, listener.state, methods=["POST"]),
             Route(REPORT_PATH, listener.report, methods=["POST"]),
+            Route(COUNTERS_PATH, listener.counters, methods=["POST"]),
             *(Route(path, handler, methods=["GET"]) for path, handler in unasked.items()),
         ],
         exception_handlers={
@@ -110,6 +114,13 @@ class _Listener:
         except ForeignPorts as error:
             _log.warning("report_refused", host=host, reason=str(error))
             raise HTTPException(403, str(error)) from error
+        return JSONResponse({})
+
+    async def counters(self, request: Request) -> Response:
+        """Store how often rules decided."""
+        host = await self._in_thread(self._authenticate, _token(request))
+        message = await _message(request, CountersMessage)
+        await self._in_thread(self._write, partial(record_counters, host=host, totals=message.rules))
         return JSONResponse({})
 
     async def _note_poll(self, host: str) -> None:

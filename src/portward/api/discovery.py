@@ -22,6 +22,7 @@ _EXTENSIONS = (
     ("empty-string-filtering", "Empty String Filtering Extension", "Lists can be filtered by empty strings"),
     ("fwaas-realisation", "Realisation of firewall groups", "What became of each port of a group on its host, and why"),
     ("fwaas-hosts", "Hosts of the firewall", "Which hosts enforce firewall groups, and which are silent"),
+    ("fwaas-counters", "Counters of firewall rules", "How often each rule of a policy decided, and when last"),
     ("fwaas-explain", "Explanation of decisions", "Which rule decides a packet at a port, and why none before it"),
 )
 

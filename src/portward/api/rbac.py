@@ -46,6 +46,11 @@ DEFAULTS: tuple[RuleDefault, ...] = (
     *_firewall("firewall_policy", "firewall_policies", "policy"),
     RuleDefault("insert_rule", _MEMBER, "PUT /v2.0/fwaas/firewall_policies/{id}/insert_rule"),
     RuleDefault("remove_rule", _MEMBER, "PUT /v2.0/fwaas/firewall_policies/{id}/remove_rule"),
+    RuleDefault(
+        "get_firewall_policy_counters",
+        _READER,
+        "GET /v2.0/fwaas/firewall_policies/{id}/counters, and there the counts of each rule, asked with its project",
+    ),
     *_firewall("firewall_group", "firewall_groups", "group"),
     RuleDefault("get_firewall_group_realisation", _READER, "GET /v2.0/fwaas/firewall_groups/{id}/realisation"),
     RuleDefault("get_firewall_group_realisation:host", ADMIN, "The names of hosts in a group's realisation"),

@@ -29,6 +29,8 @@ Generation = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 MAX_PORTS = 20_000
 #: Rules in one message about counters at most.
 MAX_COUNTERS = 5_000
+#: What every reader of JSON takes for a whole number.
+MAX_COUNT = 2**53 - 1
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -86,8 +88,8 @@ class Total(msgspec.Struct, frozen=True, kw_only=True):
     An agent that has to begin again says another ``since``. ``last`` is when a reading first showed the newest growth.
     """
 
-    packets: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]  # connections, where the rule allows
-    bytes: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    packets: Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]  # connections, where the rule allows
+    bytes: Annotated[int, msgspec.Meta(ge=0, le=MAX_COUNT)]
     since: Moment
     last: Moment | None
 

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from portward import __version__
-from portward.cli import hosts, lab, ports, servers, users
+from portward.cli import hosts, lab, policies, ports, servers, users
 from portward.cli.doctor import doctor
 from portward.cli.explain import explain
 from portward.cli.output import FAILED, WRONG, say_error
@@ -28,6 +28,7 @@ app.add_typer(servers.db_app, name="db")
 app.add_typer(hosts.app, name="host")
 app.add_typer(users.app, name="user")
 app.add_typer(ports.app, name="port")
+app.add_typer(policies.app, name="policy")
 app.command()(explain)
 app.command()(doctor)
 app.add_typer(lab.app, name="lab")

@@ -170,3 +170,23 @@ class PortError(Base):
     port_id: Mapped[str] = mapped_column(ForeignKey("ports.id", ondelete="CASCADE"), primary_key=True)
     generation: Mapped[int] = mapped_column(BigInteger)
     reason: Mapped[str] = mapped_column(Text)
+
+
+class RuleCounter(Base):
+    """How often rule ``rule_id`` decided on ``host``. Written without the lock of ``state``.
+
+    ``packets`` and ``bytes`` are what the host says it counted since ``since``; what it counted before it had to begin
+    again is in ``earlier_packets`` and ``earlier_bytes``, and ``first_since`` is when the first of all counts began.
+    """
+
+    __tablename__ = "rule_counters"
+
+    rule_id: Mapped[str] = mapped_column(ForeignKey("firewall_rules.id", ondelete="CASCADE"), primary_key=True)
+    host: Mapped[str] = mapped_column(ForeignKey("hosts.name", ondelete="CASCADE"), primary_key=True)
+    since: Mapped[datetime] = mapped_column(Time)
+    packets: Mapped[int] = mapped_column(BigInteger)
+    bytes: Mapped[int] = mapped_column(BigInteger)
+    first_since: Mapped[datetime] = mapped_column(Time)
+    earlier_packets: Mapped[int] = mapped_column(BigInteger, default=0)
+    earlier_bytes: Mapped[int] = mapped_column(BigInteger, default=0)
+    last: Mapped[datetime | None] = mapped_column(Time)

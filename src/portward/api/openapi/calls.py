@@ -35,6 +35,19 @@ _HOST = object_of(
         "created_at": {"type": "string", "format": "date-time"},
     }
 )
+_COUNT = {"type": ["integer", "null"], "minimum": 0}
+_COUNTER = object_of(
+    {
+        "rule_id": _TEXT,
+        "rule_name": _TEXT,
+        "action": to.action.shows,
+        "packets": _COUNT
+        | {"description": "Connections where it allows, else packets; null: a rule of a project that is not yours"},
+        "bytes": _COUNT | {"description": "Of those packets; of a connection, of its first"},
+        "last": _MOMENT | {"description": "When it was last seen to have decided, to some ten seconds"},
+        "since": _MOMENT | {"description": "When counting began; null: no host has counted it yet"},
+    }
+)
 _NEIGHBOUR = {"type": ["string", "null"], "description": 'Id of a rule; "" and null: none'}
 _RULE_ID = to.string(36).takes | {"description": "Id of the rule"}
 
@@ -76,6 +89,17 @@ def paths() -> Json:
                 policy,
                 body=object_of({"firewall_rule_id": _RULE_ID}),
                 refusals=refusals,
+            ),
+        },
+        f"{policy_path}/counters": {
+            "parameters": [_ID],
+            "get": operation(
+                "get_firewall_policy_counters",
+                "firewall_policies",
+                "How often each rule of a policy decided, on all hosts together, in the policy's order",
+                200,
+                object_of({"counters": {"type": "array", "items": _COUNTER}}),
+                refusals=(404, 412),
             ),
         },
         f"{group_path}/realisation": {
