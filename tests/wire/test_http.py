@@ -40,6 +40,7 @@ def test_extensions_are_listed_and_found_by_alias(api: Api) -> None:
     extensions = api.request("GET", "/v2.0/extensions").json()["extensions"]
     assert {
         "fwaas_v2",
+        "fwaas-counters",
         "fwaas-realisation",
         "fwaas-explain",
         "fwaas-hosts",

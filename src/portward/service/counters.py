@@ -6,6 +6,7 @@ host writes rows of its own. Refused, in silence, are rules that the host does n
 while the message was under way. All times are UTC without a zone, as the database keeps them.
 """
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -17,6 +18,8 @@ from sqlalchemy.orm import Session
 from portward.channel.messages import MAX_COUNT, Total
 from portward.service.rows import select_in
 from portward.store.tables import FirewallGroup, FirewallRule, GroupPort, PolicyRule, Port, RuleCounter
+
+_ID = re.compile(r"[0-9a-f-]{36}")
 
 
 class RuleCounts(msgspec.Struct, frozen=True, kw_only=True):
@@ -106,7 +109,8 @@ def _enforced(session: Session, host: str, totals: Mapping[str, Total]) -> set[s
     )
     policies = {policy_id for row in session.execute(groups) for policy_id in row} - {None}
     query = select(PolicyRule.rule_id, PolicyRule.policy_id)
-    return {row.rule_id for row in select_in(session, query, PolicyRule.rule_id, totals) if row.policy_id in policies}
+    ids = filter(_ID.fullmatch, totals)  # others could not even be asked for: PostgreSQL takes no NUL
+    return {row.rule_id for row in select_in(session, query, PolicyRule.rule_id, ids) if row.policy_id in policies}
 
 
 def _added(total: Total, row: Any) -> dict[str, Any]:

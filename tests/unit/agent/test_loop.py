@@ -19,6 +19,7 @@ from portward.agent.state_file import StateFile
 from portward.channel.backoff import Backoff
 from portward.channel.client import Refused, Unreachable
 from portward.channel.messages import Total
+from portward.dataplane.protocol import Count, Reading
 from portward.model import HostState, PortKind, PortReport, Report
 from unit.agent.dataplane import FakeDataplane
 from unit.agent.values import covered, state, uuid
@@ -241,3 +242,32 @@ def test_stopping_removes_nothing(tmp_path: Path, dataplane: FakeDataplane):
 
     assert dataplane.in_force == OLD
     assert StateFile(tmp_path).load() == OLD
+
+
+def test_counters_are_told_when_they_are_due_and_not_before(tmp_path: Path, dataplane: FakeDataplane):
+    channel, now = Script(), [0.0]
+    dataplane.counted = [Reading("x", {"r": Count(3, 30)})]
+    StateFile(tmp_path).save(OLD)
+    with running(tmp_path, dataplane, channel, clock=lambda: now[0]):
+        eventually(lambda: len(dataplane.applied) == 1)
+        dataplane.touch()
+        eventually(lambda: len(dataplane.applied) == 2)
+        assert channel.told == []
+        now[0] += 10
+        dataplane.touch()
+        eventually(lambda: channel.told)
+    assert [{rule: total.packets for rule, total in told.items()} for told in channel.told] == [{"r": 3}]
+
+
+@pytest.mark.parametrize("error", [Refused("404"), Unreachable("away"), RuntimeError("odd")])
+def test_a_server_that_takes_no_counters_gets_states_reported_as_ever(tmp_path: Path, dataplane, error: Exception):
+    channel, now = Script(), [0.0]
+    channel.deaf = error
+    dataplane.counted = [Reading("x", {"r": Count(3, 30)})]
+    with running(tmp_path, dataplane, channel, clock=lambda: now[0]):
+        now[0] += 10
+        dataplane.touch()
+        eventually(lambda: channel.told)
+        channel.lines.put(NEW)
+        eventually(lambda: channel.reports)
+    assert channel.reports[-1].generation == 6
