@@ -1,0 +1,209 @@
+"""Which packets a rule is the first to match, and packets on both sides of each border of a rule.
+
+Found by cutting earlier rules out of what the rule matches, box by box, independently of the compiler. Between two
+ends only: what lies outside of their networks no packet can have.
+"""
+
+import random
+from collections.abc import Collection, Iterator, Sequence
+from ipaddress import IPv4Address, IPv6Address
+from itertools import product
+from typing import NamedTuple
+
+from packets.frames import NO_UPPER_LAYER
+from packets.wire import End, Span
+from portward.model import (
+    ICMP,
+    ICMPV6,
+    PROTOCOLS_WITH_PORTS,
+    TCP,
+    UDP,
+    IPVersion,
+    Packet,
+    PortRange,
+    Prefix,
+    Rule,
+)
+
+#: Addresses and ports, source first. Of protocols without ports these are 0.
+Box = tuple[Span, Span, Span, Span]
+_EVERY_PORT, _NO_PORT = (0, 65535), (0, 0)
+#: Boxes looked at before it is given up to find what a rule decides.
+_PATIENCE = 20_000
+
+
+class Target(NamedTuple):
+    """Packets of one protocol that a rule is the first to match; of a disabled one, would be if it were enabled."""
+
+    protocol: int
+    box: Box
+
+
+class Border(NamedTuple):
+    """A packet on one side of a border: the rule's place, the field, and whether it lies within the rule there."""
+
+    packet: Packet
+    place: int
+    field: str
+    inside: bool
+
+
+def first_matched(
+    rules: Sequence[Rule], place: int, sender: End, receiver: End, protocols: Collection[int], chance: random.Random
+) -> Target | None:
+    """Some packets from ``sender`` to ``receiver`` that the rule at ``place`` decides; ``None``: there are none."""
+    rule = rules[place]
+    for protocol in _candidates(rules, rule, protocols, chance):
+        earlier = [
+            _box(other, protocol)
+            for other in rules[:place]
+            if other.enabled and other.ip_version == rule.ip_version and other.protocol in (None, protocol)
+        ]
+        for region in regions(rule, protocol, sender, receiver):
+            found = _uncovered(region, earlier)
+            if found is not None:
+                return Target(protocol, found)
+    return None
+
+
+def regions(rule: Rule, protocol: int, sender: End, receiver: End) -> list[Box]:
+    """What ``rule`` matches of ``protocol`` from ``sender`` to ``receiver``."""
+    wanted = _box(rule, protocol)
+    spaces = product(sender.spaces[rule.ip_version], receiver.spaces[rule.ip_version])
+    made = (_common(wanted, (source, destination, *wanted[2:])) for source, destination in spaces)
+    return [box for box in made if box is not None]
+
+
+def packet_in(box: Box, version: IPVersion, protocol: int, chance: random.Random) -> Packet:
+    """A packet in a corner of ``box``; of a wide span of source ports anywhere, so that it is a new connection."""
+    values = [chance.choice(span) for span in box]
+    values[2] = chance.randint(*box[2])
+    return _packet(values, version, protocol, chance)
+
+
+def borders(rule: Rule, place: int, target: Target, chance: random.Random) -> Iterator[Border | None]:
+    """Packets at each border of ``rule``, other fields as in ``target``; ``None`` for one that no packet can have."""
+    limits = (2 ** rule_bits(rule.ip_version) - 1,) * 2 + (65535,) * 2
+    fields = (rule.source, rule.destination, rule.source_port, rule.destination_port)
+    names = ("source", "destination", "source port", "destination port")
+    for axis, (name, field) in enumerate(zip(names, fields, strict=True)):
+        if field is None:
+            continue
+        first, last = _span(field)
+        for value, inside in ((first - 1, False), (first, True), (last, True), (last + 1, False)):
+            if not 0 <= value <= limits[axis]:
+                yield None
+                continue
+            values = [chance.choice(span) for span in target.box]
+            values[2] = chance.randint(*target.box[2])
+            values[axis] = value
+            yield Border(_packet(values, rule.ip_version, target.protocol, chance), place, name, inside)
+
+
+def strangers(
+    rule: Rule, target: Target, sender: End, receiver: End, protocols: Collection[int], chance: random.Random
+) -> Iterator[Packet]:
+    """Packets that only the protocol or the version keeps out of ``rule``."""
+    if rule.protocol is not None:
+        for protocol in (TCP, UDP):
+            if protocol != rule.protocol and protocol in protocols:
+                ports = _NO_PORT if target.protocol in PROTOCOLS_WITH_PORTS else _EVERY_PORT
+                spans = target.box if ports == _NO_PORT else (*target.box[:2], ports, ports)
+                yield packet_in(spans, rule.ip_version, protocol, chance)
+    if rule.source is None and rule.destination is None:
+        version: IPVersion = 6 if rule.ip_version == 4 else 4
+        protocol = ICMPV6 if target.protocol == ICMP else ICMP if target.protocol == ICMPV6 else target.protocol
+        if protocol not in NO_UPPER_LAYER[version]:
+            ends = (chance.choice(end.spaces[version]) for end in (sender, receiver))
+            source, destination = ends
+            yield packet_in((source, destination, *target.box[2:]), version, protocol, chance)
+
+
+def within(end: End, address: IPv4Address | IPv6Address) -> bool:
+    """Whether ``address`` can be at ``end``."""
+    return any(first <= int(address) <= last for first, last in end.spaces[address.version])
+
+
+def rule_bits(version: IPVersion) -> int:
+    """The bits of an address."""
+    return 32 if version == 4 else 128
+
+
+def _candidates(rules: Sequence[Rule], rule: Rule, protocols: Collection[int], chance: random.Random) -> list[int]:
+    """Protocols of packets to try for ``rule``: all that other rules tell from the rest, and one that none names."""
+    if rule.protocol is not None:
+        found = {rule.protocol}
+    else:
+        named = {
+            other.protocol for other in rules if other.protocol is not None and other.ip_version == rule.ip_version
+        }
+        icmp = ICMP if rule.ip_version == 4 else ICMPV6
+        unnamed = sorted(set(protocols) - named - NO_UPPER_LAYER[rule.ip_version] - PROTOCOLS_WITH_PORTS)
+        found = named | {TCP, UDP, icmp} | ({chance.choice(unnamed)} if unnamed else set())
+    usable = sorted((found & set(protocols)) - NO_UPPER_LAYER[rule.ip_version])
+    chance.shuffle(usable)
+    return usable
+
+
+def _span(field: Prefix | PortRange) -> Span:
+    if isinstance(field, PortRange):
+        return field.first, field.last
+    return int(field[0]), int(field[-1])
+
+
+def _box(rule: Rule, protocol: int) -> Box:
+    every = (0, 2 ** rule_bits(rule.ip_version) - 1)
+    source, destination = (every if net is None else _span(net) for net in (rule.source, rule.destination))
+    if protocol not in PROTOCOLS_WITH_PORTS:
+        return source, destination, _NO_PORT, _NO_PORT
+    ports = (_EVERY_PORT if it is None else _span(it) for it in (rule.source_port, rule.destination_port))
+    return (source, destination, *ports)
+
+
+def _common(one: Box, other: Box) -> Box | None:
+    source, destination, source_port, destination_port = (
+        (max(a, c), min(b, d)) for (a, b), (c, d) in zip(one, other, strict=True)
+    )
+    box = source, destination, source_port, destination_port
+    return box if all(first <= last for first, last in box) else None
+
+
+def _uncovered(region: Box, others: Sequence[Box]) -> Box | None:
+    """A part of ``region`` in none of ``others``."""
+    waiting: list[tuple[Box, int]] = [(region, 0)]
+    for _ in range(_PATIENCE):
+        if not waiting:
+            return None
+        box, at = waiting.pop()
+        while at < len(others) and _common(box, others[at]) is None:
+            at += 1
+        if at == len(others):
+            return box
+        waiting += [(piece, at + 1) for piece in _minus(box, others[at])]
+    raise AssertionError("what this rule decides is too hard to find: make the policy simpler")
+
+
+def _minus(box: Box, other: Box) -> Iterator[Box]:
+    """``box`` without ``other``, in boxes."""
+    rest = list(box)
+    for axis, ((first, last), (low, high)) in enumerate(zip(box, other, strict=True)):
+        for piece in ((first, low - 1), (high + 1, last)):
+            if piece[0] <= piece[1]:
+                source, destination, source_port, destination_port = (*rest[:axis], piece, *rest[axis + 1 :])
+                yield source, destination, source_port, destination_port
+        rest[axis] = (max(first, low), min(last, high))
+
+
+def _packet(values: Sequence[int], version: IPVersion, protocol: int, chance: random.Random) -> Packet:
+    address = IPv4Address if version == 4 else IPv6Address
+    ports, query = protocol in PROTOCOLS_WITH_PORTS, protocol in (ICMP, ICMPV6)
+    return Packet(
+        source=address(values[0]),
+        destination=address(values[1]),
+        protocol=protocol,
+        source_port=values[2] if ports else None,
+        destination_port=values[3] if ports else None,
+        icmp_type=(8 if protocol == ICMP else 128) if query else None,
+        icmp_code=0 if query else None,
+        icmp_id=chance.randrange(65536) if query else None,
+    )

@@ -1,0 +1,169 @@
+"""The ends of a lab's networks, as places where any packet is sent and all that arrives is seen, at thousands a second.
+
+``RouterWire`` is for router ports: beyond the hosts of a lab lie wide networks, which the router routes to them, so
+every address of these can send. Packets are frames; nobody answers them, and nothing but the router decides.
+"""
+
+import os
+import select
+import socket
+import struct
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from ipaddress import ip_network
+from typing import NamedTuple
+
+from packets.frames import encode, ident_of
+from portward.dataplane.netns import in_namespace
+from portward.dataplane.nftables.netlink import ACK, NETFILTER, Netlink
+from portward.lab import Lab, LabPort
+from portward.lab.namespaces import ip, nft
+from portward.model import ICMP, Address, IPVersion, Packet
+
+#: Networks beyond each end. Neighbours but for the gateway's, so that prefixes can lie across the borders of both.
+_BEYOND = {
+    "red": ("172.16.0.0/13", "fd80::/12"),
+    "blue": ("172.24.0.0/13", "fd90::/12"),
+    "outside": ("198.18.0.0/15", "2001:2::/48"),
+}
+_DEAF = "table inet deaf { chain everything { type filter hook prerouting priority raw - 10; policy drop; }; }"
+_ALL_PROTOCOLS, _SO_RCVBUFFORCE = 3, 33
+_RECEIVE_BUFFER = 16 << 20
+#: Frames before it is waited until all of them are through: fewer than a processor's queue of the kernel takes.
+_CHUNK = 200
+_DEADLINE = 10.0
+_CONNTRACK_DELETE = 1 << 8 | 2
+
+Span = tuple[int, int]
+
+
+@dataclass(frozen=True)
+class End:
+    """A network behind a port: its name, the port's id, and the addresses that can be there, as numbers."""
+
+    name: str
+    port_id: str
+    spaces: dict[IPVersion, tuple[Span, ...]]
+
+
+class Frame(NamedTuple):
+    """An IP packet, and the end at which it is sent or was seen."""
+
+    end: str
+    data: bytes
+
+
+class RouterWire:
+    """Sends and sees packets at the ends of a lab; a context manager."""
+
+    def __init__(self, lab: Lab, names: Sequence[str] = ("red", "blue", "outside")) -> None:
+        self._netns = lab.router_netns
+        self._ports: dict[str, LabPort] = {name: lab.ports[name] for name in names}
+        self._hosts = {name: lab.hosts[name] for name in names}
+        self._sockets: dict[str, socket.socket] = {}
+        self._waits = 0
+        self.ends = {name: self._open(name) for name in names}
+
+    def __enter__(self) -> "RouterWire":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        for opened in self._sockets.values():
+            opened.close()
+
+    def exchange(self, frames: Sequence[Frame]) -> list[Frame]:
+        """Send ``frames``; all that came out of the router because of them, at whichever end."""
+        seen: list[Frame] = []
+        with _one_processor():
+            for start in range(0, len(frames), _CHUNK):
+                for frame in frames[start : start + _CHUNK]:
+                    self._send(frame)
+                seen += self._wait(frames[start].end)
+        for opened in self._sockets.values():
+            _, dropped = struct.unpack("II", opened.getsockopt(263, 6, 8))  # SOL_PACKET, PACKET_STATISTICS
+            assert dropped == 0, "the test's own socket lost packets"
+        return seen
+
+    def before_translation(self, packet: Packet, sender: str) -> Packet:  # noqa: ARG002
+        """What ``sender`` sends so that ``packet`` comes to the router's ports."""
+        return packet
+
+    def forget_connections(self) -> None:
+        """Have the router forget every connection, so that the next packets are the first of theirs."""
+        with in_namespace(self._netns, lambda: Netlink(NETFILTER)) as netlink:
+            netlink.request(_CONNTRACK_DELETE, bytes(4), ACK)
+
+    def _open(self, name: str) -> End:
+        host, port = self._hosts[name], self._ports[name]
+        nft(host.netns, _DEAF)
+        prefixes = [ip_network(text) for text in _BEYOND[name]]
+        ip(
+            self._netns,
+            [f"route add {prefix} via {host.address(prefix.version)} dev {port.device}" for prefix in prefixes],
+        )
+
+        def opened() -> socket.socket:
+            made = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ALL_PROTOCOLS))
+            made.bind((host.device, _ALL_PROTOCOLS))
+            made.setsockopt(socket.SOL_SOCKET, _SO_RCVBUFFORCE, _RECEIVE_BUFFER)
+            made.setblocking(False)
+            return made
+
+        self._sockets[name] = in_namespace(host.netns, opened)
+        spaces = {prefix.version: ((int(prefix[0]), int(prefix[-1])),) for prefix in prefixes}
+        return End(name, port.port_id, spaces)
+
+    def _send(self, frame: Frame) -> None:
+        macs = bytes.fromhex((self._ports[frame.end].mac + self._hosts[frame.end].mac).replace(":", ""))
+        kind = b"\x08\x00" if frame.data[0] >> 4 == 4 else b"\x86\xdd"
+        self._sockets[frame.end].send(macs + kind + frame.data)
+
+    def _wait(self, end: str) -> list[Frame]:
+        """All that arrives before the router's own answer to an echo request that is sent last.
+
+        One processor takes frames in the order in which they are sent, those that it forwards among them.
+        """
+        self._waits += 1
+        router: Address = self._ports[end].fixed_ips[0]
+        source = self._hosts[end].address(router.version)
+        request = Packet(
+            source=source, destination=router, protocol=ICMP, icmp_type=8, icmp_code=0, icmp_id=self._waits & 0xFFFF
+        )
+        mark = 1 << 31 | self._waits
+        self._send(Frame(end, encode(request, mark)))
+        seen: list[Frame] = []
+        deadline = time.monotonic() + _DEADLINE
+        while time.monotonic() < deadline:
+            select.select(list(self._sockets.values()), [], [], 0.1)
+            # The sentinel's socket last: what was forwarded before lies in the others by then.
+            for name in sorted(self._sockets, key=lambda name: name == end):
+                for data in _received(self._sockets[name]):
+                    if name == end and ident_of(data) == mark:
+                        return seen + [
+                            Frame(other, late) for other in self._sockets for late in _received(self._sockets[other])
+                        ]
+                    seen.append(Frame(name, data))
+        raise AssertionError(f"the router did not answer {end} within {_DEADLINE:.0f} s")
+
+
+def _received(opened: socket.socket) -> Iterator[bytes]:
+    """The IP packets that wait in a socket."""
+    while True:
+        try:
+            frame = opened.recv(2048)
+        except BlockingIOError:
+            return
+        if frame[12:14] in (b"\x08\x00", b"\x86\xdd"):
+            yield frame[14:]
+
+
+@contextmanager
+def _one_processor() -> Iterator[None]:
+    allowed = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, {min(allowed)})
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, allowed)
