@@ -91,6 +91,28 @@ def test_a_call_to_the_api_is_obeyed_by_the_next_packet_once_it_is_realised(port
     assert (tcp(lab, 22), tcp(lab, 80)) == (SILENT, PASSED)
 
 
+def test_what_a_rule_decided_is_told_by_the_command_over_a_reorder_and_the_death_of_both(
+    portward: Portward, lab: Lab
+) -> None:
+    rule, policy, _ = guard(portward, add_port(portward, lab, "blue"), allow=22)
+    deny = make(portward, "rules", protocol="tcp", action="deny", name="the rest")
+
+    def counted() -> dict[str, int]:
+        return {one["rule_id"]: one["packets"] for one in portward.command("policy", "counters", "in", "-f", "json")}
+
+    change(portward, "policies", policy, firewall_rules=[rule, deny])
+    portward.wait_until_realised()
+    assert [tcp(lab, 22) for _ in range(3)] == [PASSED] * 3
+    change(portward, "policies", policy, firewall_rules=[deny, rule])
+    portward.wait_until_realised()
+    assert tcp(lab, 22) is SILENT
+    portward.kill("agent")
+    portward.kill("api")
+    portward.start_api()
+    portward.restart_agent()
+    assert comes_true(lambda: counted() == {rule: 3, deny: 1}, portward)
+
+
 def test_a_group_that_is_down_denies_everything_and_up_again_it_does_not(portward: Portward, lab: Lab) -> None:
     _, _, group = guard(portward, add_port(portward, lab, "blue"), allow=22)
     change(portward, "groups", group, admin_state_up=False)
