@@ -92,14 +92,6 @@ def test_marks_of_others_in_our_bits_are_cleared_before_anything_is_enforced(lab
         assert not connection.exchange(0.2)
 
 
-def test_traffic_between_ports_that_no_group_covers_bears_no_mark(lab: Lab, enforce: Enforcer) -> None:
-    enforce(blue=Guard(ingress=ALLOW_ALL))
-    assert lab.red.probe("udp", lab.green.address(), 5003).outcome is PASSED
-    assert lab.red.probe("udp", lab.blue.address(), 5004).outcome is PASSED
-    found = marks(lab.router_netns)
-    assert (found[5003], found[5004]) == ({0}, {1})
-
-
 @pytest.mark.parametrize("version", [4, 6])
 @pytest.mark.parametrize("forger", ["green", "outside"])
 def test_a_third_network_cannot_ride_anothers_accepted_connection(

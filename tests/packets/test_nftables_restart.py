@@ -90,7 +90,6 @@ def test_accepted_connections_outlive_a_restart_and_others_are_cut(lab: Lab, enf
         "flush chain inet portward forward",
         "delete chain inet portward forward",
         "insert rule inet portward forward accept",
-        "flush set inet portward {build}/covered",
         "flush map inet portward {build}/ingress",
         "insert rule inet portward {build}/ingress/{device} return",
         "add table inet portward {{ flags dormant; }}",

@@ -104,6 +104,8 @@ def test_an_earlier_life_is_replaced_whole() -> None:
     change = PLANNER.build(wanted("qr-1"), serial=2, epoch=2, leftovers=leftovers)
     assert change.switch.splitlines() == [
         "flush chain inet portward forward",
+        "add rule inet portward forward ct state established,new ct mark and 0xffff == 0x2 "
+        "fib saddr . iif oif exists accept",
         "add rule inet portward forward goto v2/epoch/2/ffff",
     ]
     for kind, title in leftovers:

@@ -58,7 +58,7 @@ def look(nft: Nft, epochs: Epochs) -> Found:
         match = _EPOCH.fullmatch(title)
         if match:
             number, known = int(match[2]), Epochs(int(match[3], 16))
-            marks.add(known.mark(number) & epochs.mask)
+            marks |= {mark & epochs.mask for mark in known.marks(number)}
             if title == in_force and known == epochs and 1 <= number <= known.last:
                 epoch, switched = number, int(match[1])
     owners = frozenset(match[1] for _, title in objects if (match := _OWNER.fullmatch(title)))
@@ -85,10 +85,10 @@ def _listed(nft: Nft) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def _in_force(nft: Nft) -> str | None:
-    """Where the base chain leads, if that is all that it does."""
+    """Where the base chain leads what it does not decide."""
     listed = nft.objects(f"list chain {TABLE} {BASE_CHAIN}")
     rules = [item["rule"]["expr"] for item in listed if "rule" in item]
-    if len(rules) != 1 or len(rules[0]) != 1:
+    if not rules or len(rules[-1]) != 1:
         return None
-    target: str | None = rules[0][0].get("goto", {}).get("target")
+    target: str | None = rules[-1][0].get("goto", {}).get("target")
     return target

@@ -131,7 +131,7 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
         return ruleset.epoch_chains(build, serial, epoch, self.epochs, self.reverse_path)
 
     def _switch_epoch(self, serial: int, epoch: int) -> str:
-        return _replace(BASE_CHAIN, f"goto {ruleset.epoch_chain(serial, epoch, self.epochs)}")
+        return _replace(BASE_CHAIN, *ruleset.base_rules(serial, epoch, self.epochs, self.reverse_path))
 
 
 def objects_of(installed: Installed, *, but: Collection[ListKey] = ()) -> list[tuple[str, str]]:

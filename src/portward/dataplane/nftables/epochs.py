@@ -1,8 +1,9 @@
 """Epochs: the numbers in a connection's mark that say under which verdicts it was accepted.
 
-They live in the bits of ``mask``, from 1 up, and come round. 0 means not accepted and is never used. Before a
-half of the numbers is entered, what still bears one of it is to be marked 0 (``to_clear``); meanwhile the
-numbers of the other half alone are written, so none can slip in behind the sweep.
+They live in the bits of ``mask`` but the highest, from 1 up, and come round. 0 means not accepted and is never used.
+Before a half of the numbers is entered, what still bears one of it is to be marked 0 (``to_clear``); meanwhile the
+numbers of the other half alone are written, so none can slip in behind the sweep. The highest bit is set beside the
+number of what is judged packet by packet: errors about it find the number, the fast path does not.
 """
 
 from typing import NamedTuple
@@ -27,9 +28,19 @@ class Epochs(msgspec.Struct, frozen=True):
         return (self.mask & -self.mask).bit_length() - 1
 
     @property
+    def apart(self) -> int:
+        """The bit of what is judged packet by packet."""
+        return 1 << self.mask.bit_length() - 1
+
+    @property
+    def numbers(self) -> int:
+        """The bits of the number."""
+        return self.mask & ~self.apart
+
+    @property
     def last(self) -> int:
         """The largest epoch."""
-        return self.mask >> self._shift
+        return self.numbers >> self._shift
 
     @property
     def _upper(self) -> int:
@@ -44,6 +55,10 @@ class Epochs(msgspec.Struct, frozen=True):
     def mark(self, epoch: int) -> int:
         """The bits that say ``epoch``; the rest are 0."""
         return epoch << self._shift
+
+    def marks(self, epoch: int) -> frozenset[int]:
+        """Our bits of what was accepted under ``epoch``: as a connection, or packet by packet."""
+        return frozenset({self.mark(epoch), self.mark(epoch) | self.apart})
 
     def after(self, epoch: int) -> int:
         """The epoch that follows."""

@@ -179,7 +179,7 @@ class RouterNamespace:
             found = NOTHING
         epoch = self._epochs.after(found.epoch or 0)
         for _ in range(self._epochs.last):
-            if self._epochs.mark(epoch) not in found.marks:
+            if self._epochs.marks(epoch).isdisjoint(found.marks):
                 break
             epoch = self._epochs.after(epoch)
         else:
@@ -198,7 +198,7 @@ class RouterNamespace:
         change = self._planner.build(wanted, serial=found.serial + 1, epoch=epoch, leftovers=leftovers)
         self._prepare_and_switch(change)
         if found.marks:
-            self._clear_marks(conntrack.ALL, spare=frozenset({self._epochs.mark(epoch)}))
+            self._clear_marks(conntrack.ALL, spare=self._epochs.marks(epoch))
         self._installed = change.result
         self._to_remove, self._replaced = change.remove, change.replaced
 

@@ -15,7 +15,7 @@ from portward.dataplane.nftables.lists import ListKey, Part
 from portward.model import DCCP, ICMP, ICMPV6, SCTP, TCP, Direction, check_device_name
 
 TABLE = "inet portward"
-#: The one chain that packets enter by; it lives as long as the table and holds one rule.
+#: The one chain that packets enter by; it lives as long as the table.
 BASE_CHAIN = "forward"
 BASE_HOOK = "type filter hook forward priority filter; policy accept;"
 #: Answers to rejected packets a second and port; above it, silence (design, 2.7).
@@ -68,7 +68,10 @@ def owner_mark(owner: str) -> str:
 
 
 def skeleton(build: int, owner: str) -> str:
-    """The body of a table block: base chain, dispatch maps and sets, all empty, whose it is, and how it rejects."""
+    """The body of a table block: base chain, dispatch maps and sets, all empty, and the chains that never change.
+
+    These say whose the table is, how it rejects, and that what is wrong with a packet counts on covered ports alone.
+    """
     covered, refused = name(build, "covered"), name(build, "refused")
     over = f"limit rate over {REJECTS_A_SECOND}/second burst {REJECTS_A_SECOND} packets"
     refuse = [
@@ -82,8 +85,24 @@ def skeleton(build: int, owner: str) -> str:
         f"set {refused} {{ type ifname; flags dynamic,timeout; size 65535; timeout 1m; }}\n"
         + "".join(f"map {name(build, direction)} {{ type ifname : verdict; }}\n" for direction in Direction)
         + f"chain {BASE_CHAIN} {{ {BASE_HOOK} }}\n"
-        + chain_text([(name(build, "owner", owner_mark(owner)), []), (name(build, "refuse"), refuse)])
+        + chain_text(
+            [
+                (name(build, "owner", owner_mark(owner)), []),
+                (name(build, "uncovered"), [f"iifname @{covered} drop", f"oifname @{covered} drop", "accept"]),
+                (name(build, "refuse"), refuse),
+            ]
+        )
     )
+
+
+_ROUTED = {"strict": "fib saddr . iif oif exists ", "loose": "fib saddr oif exists ", "off": ""}
+_UNROUTED = {"strict": ["fib saddr . iif oif missing"], "loose": ["fib saddr oif missing"], "off": []}
+
+
+def base_rules(serial: int, epoch: int, epochs: Epochs, reverse_path: ReversePath) -> list[str]:
+    """The rules of the base chain: packets of connections accepted in this epoch go no further, others into it."""
+    accepted = f"ct state established,new ct mark and {epochs.mask:#x} == {epochs.mark(epoch):#x}"
+    return [f"{accepted} {_ROUTED[reverse_path]}accept", f"goto {epoch_chain(serial, epoch, epochs)}"]
 
 
 def epoch_chains(build: int, serial: int, epoch: int, epochs: Epochs, reverse_path: ReversePath) -> list[Chain]:
@@ -92,26 +111,24 @@ def epoch_chains(build: int, serial: int, epoch: int, epochs: Epochs, reverse_pa
     The first may lead to the others, not the other way round.
     """
     entry = epoch_chain(serial, epoch, epochs)
-    covered = name(build, "covered")
+    uncovered = f"goto {name(build, 'uncovered')}"
     egress, ingress = (name(build, direction) for direction in (Direction.EGRESS, Direction.INGRESS))
-    accepted = f"ct mark and {epochs.mask:#x} == {epochs.mark(epoch):#x}"
-    routed, unrouted = {
-        "strict": ("fib saddr . iif oif exists ", ["fib saddr . iif oif missing drop"]),
-        "loose": ("fib saddr oif exists ", ["fib saddr oif missing drop"]),
-        "off": ("", []),
-    }[reverse_path]
+    number = f"{epochs.mark(epoch):#x}"
     icmp_error = f"ct state related meta l4proto {{ {ICMP:d}, {ICMPV6:d} }}"
+    keep = f"ct mark set ct mark and {epochs.others:#x} or"
     # Connection tracking of DCCP and SCTP is optional in a kernel; without it one entry, and so one mark, stands for
     # all ports between two addresses. So these are judged packet by packet.
-    tracked = f"meta l4proto != {DCCP:d} meta l4proto != {SCTP:d}"
-    accept = [f"ct mark set ct mark and {epochs.others:#x} or {epochs.mark(epoch):#x}", "accept"]
+    accept = [
+        f"meta l4proto {DCCP:d} goto {entry}/apart",
+        f"meta l4proto {SCTP:d} goto {entry}/apart",
+        f"{keep} {number}",
+        "accept",
+    ]
     decide = [
-        f"ct state established,new {accepted} {tracked} {routed}accept",
-        f"iifname != @{covered} oifname != @{covered} accept",
-        *unrouted,
-        f"{icmp_error} {accepted} accept",
-        "ct state invalid drop",
-        f"{icmp_error} drop",
+        *(f"{check} {uncovered}" for check in _UNROUTED[reverse_path]),
+        f"{icmp_error} ct mark and {epochs.numbers:#x} == {number} accept",
+        f"ct state invalid {uncovered}",
+        f"{icmp_error} {uncovered}",
         f"ct direction reply goto {entry}/reply",
         f"iifname vmap @{egress}",
         f"oifname vmap @{ingress}",
@@ -120,6 +137,7 @@ def epoch_chains(build: int, serial: int, epoch: int, epochs: Epochs, reverse_pa
     return [
         (entry, decide),
         (f"{entry}/reply", [f"oifname vmap @{egress}", f"iifname vmap @{ingress}", *accept]),
+        (f"{entry}/apart", [f"{keep} {epochs.mark(epoch) | epochs.apart:#x}", "accept"]),
     ]
 
 
