@@ -1,6 +1,7 @@
 """What rules count is what packets did, whatever becomes of the rules meanwhile."""
 
 import random
+import subprocess
 from pathlib import Path
 
 import pytest
@@ -125,6 +126,32 @@ def test_a_table_that_somebody_deleted_takes_no_count_with_it_that_was_read(lab:
     with counting(lab, tmp_path) as life:
         life.enforce(blue=Guard(ingress=POLICY))
         assert life.packets(DENY) == [3]
+
+
+def test_the_last_port_that_goes_leaves_its_counts(lab: Lab, tmp_path: Path) -> None:
+    with counting(lab, tmp_path) as life:
+        life.enforce(blue=Guard(ingress=POLICY))
+        probe(lab, 5002, 5002)
+        life.enforce()
+        assert "portward" not in nft(lab.router_netns, "list tables")
+    with counting(lab, tmp_path) as life:
+        assert life.packets(DENY) == [2]
+
+
+def test_a_namespace_that_loses_its_name_is_counted_to_its_end(lab: Lab, tmp_path: Path) -> None:
+    file = Path("/run/netns") / lab.router_netns
+    with counting(lab, tmp_path) as life:
+        life.enforce(blue=Guard(ingress=POLICY))
+        probe(lab, 5002, 5002)
+        held = file.with_name("pw-kept")
+        held.touch()
+        subprocess.run(["mount", "--bind", file, held], check=True)
+        subprocess.run(["umount", "--lazy", file], check=True)
+        life.enforce.dataplane.apply(life.enforce.state)
+        subprocess.run(["mount", "--bind", held, file], check=True)
+        subprocess.run(["umount", held], check=True)
+        held.unlink()
+        assert life.packets(DENY) == [2]
 
 
 def test_a_namespace_that_is_deleted_and_made_anew_goes_on_from_what_it_had(tmp_path: Path) -> None:

@@ -215,7 +215,7 @@ class NftablesDataplane:
             namespace = self._namespaces[identity]
             try:
                 if namespace.name in vanished:
-                    self._keep_counts(namespace)
+                    namespace.keep_counts()  # for the last time: it ends when it is let go
                 elif namespace.is_ours():
                     namespace.remove()
             except (PortwardError, OSError) as error:  # no port is there to say so; the next call tries again
@@ -223,11 +223,6 @@ class NftablesDataplane:
                 self._unfinished = True
                 continue
             self._forget([identity])
-
-    def _keep_counts(self, namespace: RouterNamespace) -> None:
-        """The last counts of a namespace that has no name any more; it ends when it is let go."""
-        if self._ledger is not None:
-            self._ledger.keep(namespace.counters())
 
     def _forget(self, identities: Iterable[NamespaceId]) -> None:
         for identity in list(identities):

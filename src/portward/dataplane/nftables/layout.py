@@ -240,7 +240,8 @@ class _Writer:
                 else:
                     elements.append(way.element(key, bucket[0]))
             lines = [f"type {lookup.types} : verdict"]
-            lines += ["flags interval"] * lookup.intervals
+            # A hash of no fixed size grows after it is filled, and counters read meanwhile are missed, or met twice.
+            lines += ["flags interval" if lookup.intervals else f"size {len(elements)}"]
             lines += ["counter"] * (len(lookup.chains) < len(lookup.buckets))
             listed = ",\n".join(elements)
             self._object("map", name, [*lines, f"elements = {{\n{listed}\n}}"], depth)

@@ -210,6 +210,11 @@ class RouterNamespace:
         """
         return () if self._installed is None else counters.read(self._requests, objects_of(self._installed))
 
+    def keep_counts(self) -> None:
+        """Hand to the ledger what the rules in force have counted, as far as it can be read."""
+        if self._installed is not None:
+            self._keep_counts(objects_of(self._installed))
+
     def has_table(self) -> bool:
         """Whether our table is here, whoever made it."""
         try:
@@ -264,16 +269,22 @@ class RouterNamespace:
 
     def _remove(self, text: str, objects: Collection[tuple[str, str]]) -> None:
         """Run ``text``, which deletes ``objects``, once what these counted is kept. Counting never stops a change."""
-        counted: Collection[Reading] = ()
-        if self._ledger is not None and objects:
-            try:
-                counted = counters.read(self._requests, objects)
-                self._ledger.keep(counted)
-            except (PortwardError, OSError) as error:
-                _log.warning("counts_lost", namespace=self.name, reason=str(error))
+        counted = self._keep_counts(objects)
         self._run(text)
         if self._ledger is not None:
             self._ledger.forget(counted)
+
+    def _keep_counts(self, objects: Collection[tuple[str, str]]) -> Collection[Reading]:
+        """Hand what ``objects`` counted to the ledger, as far as it can be read."""
+        if self._ledger is None or not objects:
+            return ()
+        try:
+            counted = counters.read(self._requests, objects)
+        except (PortwardError, OSError) as error:
+            _log.warning("counts_lost", namespace=self.name, reason=str(error))
+            return ()
+        self._ledger.keep(counted)
+        return counted
 
     def _run(self, text: str) -> None:
         if text:
