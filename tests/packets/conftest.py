@@ -21,6 +21,10 @@ _OWN = ("/run/netns", "/run/portward-lab")
 _numbers = itertools.count(1)
 
 
+def pytest_configure(config: pytest.Config) -> None:
+    config.addinivalue_line("markers", "soak: goes on for PORTWARD_SOAK_MINUTES, if that is set (see packets/soak.py)")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_mounts() -> Iterator[None]:
     """Namespaces and labs that nobody else sees."""

@@ -1,14 +1,28 @@
-"""A thousand changes of every kind under load: what is denied stays dead, what is allowed loses nothing."""
+"""A thousand changes of every kind under load, each of which turns the verdict of some packets.
+
+Lost: allowed before and after a change, and not arrived. Leaked: denied before and after, and arrived. Late: sent after
+the change was realised, and decided by the old policy. All are counted by nft, at both ends.
+"""
 
 import random
+import socket
 import time
 from collections import Counter
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from itertools import cycle
+from types import TracebackType
+from typing import Self
 
-from packets.builders import ALLOW_ALL, Guard, both, expected, policy
+import pytest
+
+from packets.builders import ALLOW_ALL, Guard, both, expected, policy, rule, state_of
 from packets.enforcer import Enforcer
-from portward.lab import Lab, Outcome, ProbeRequest, Stream, probe_all
-from portward.model import HostState, Policy, Rule
+from packets.soak import rounds, seed
+from portward.dataplane.netns import in_namespace
+from portward.lab import Datagram, Host, Lab, Outcome, ProbeRequest, Stream, probe_all
+from portward.lab.counters import Counters, Place
+from portward.model import UDP, HostState, Policy, Rule
 
 CHANGES = 1000
 DENIED, DENIED_FRESH, ALLOWED, ALLOWED_FRESH = 9, 11, 10, 12
@@ -16,20 +30,39 @@ TOGGLED = range(100, 106)
 DENIED_RATE, ALLOWED_RATE = 50_000, 2_000  # packets a second
 #: Seconds that a probe waits when an answer would be wrong, and when it must come; it takes less than a thousandth.
 SHORT, LONG = 0.01, 1.0
-SEED = 2
+#: Packets of new connections that follow a change on each flow that it turns; one more is of an old connection.
+FRESH = 5
+#: Source ports of these packets: what counts them tells them from probes.
+OLD_PORTS, NEW_PORTS = range(20_000, 20_100), range(20_100, 30_000)
+
+#: Rules that decide nothing here and make the compiler lay a policy out in another shape, by the shape.
+FILLERS: dict[str, list[Rule]] = {
+    "linear": [],
+    "hash": [rule("deny", "udp", number, source=f"10.200.0.{number}/32") for number in range(100)],
+    "buckets": [rule("deny", "udp", f"{number}:{number + 9}", source=f"10.200.{number}.0/24") for number in range(20)],
+    "intervals": [
+        rule("deny", "udp", f"{number}:{number + 9}", source=f"10.200.{number}.0/{24 + number % 3}")
+        for number in range(200)
+    ]
+    + [
+        rule("deny", "udp", f"{number}:{number + 9}", source=f"fd00:200:{number}::/{48 + number % 3}", version=6)
+        for number in range(100)
+    ],
+}
 
 
 @dataclass(frozen=True)
 class Rules:
-    """A policy in the making: rules that change, then the few that decide the streams."""
+    """A policy in the making: rules that give it its shape, rules that change, then the few that decide the streams."""
 
     id: str
     loose: tuple[Rule, ...] = ()
+    shape: str = "linear"
 
     def policy(self) -> Policy:
         """Denied ports first, all other low ports allowed last: the order decides."""
         denied = [item for port in (DENIED, DENIED_FRESH) for item in both("deny", "udp", port)]
-        return policy(denied, list(self.loose), both("allow", "udp", "1:99"), id=self.id)
+        return policy(FILLERS[self.shape], denied, list(self.loose), both("allow", "udp", "1:99"), id=self.id)
 
 
 @dataclass(frozen=True)
@@ -43,8 +76,12 @@ class World:
     red: Guard | None = None
     green: Guard | None = None
 
+    @property
+    def used(self) -> Rules:
+        return self.second if self.uses_second else self.first
+
     def guards(self) -> dict[str, Guard]:
-        used = (self.second if self.uses_second else self.first).policy()
+        used = self.used.policy()
         guards = {"blue": replace(self.blue, ingress=used)}
         if self.red is not None:
             guards["red"] = replace(self.red, egress=used)
@@ -68,26 +105,33 @@ class Changes:
             "group made or deleted": self._group,
             "admin state": self._admin_state,
             "port in or out of its group": self._port,
-            "port into another group": lambda world: replace(world, blue=Guard(egress=ALLOW_ALL)),
+            "port into another group": lambda world: replace(
+                world, blue=Guard(egress=ALLOW_ALL), uses_second=not world.uses_second
+            ),
+            "shape of the policy": self._shape,
         }
 
     def next(self, world: World) -> tuple[str, World]:
-        while True:
-            kind = self._chance.choice(list(self.kinds))
-            changed = self.kinds[kind](world)
-            if changed != world:
-                return kind, changed
+        kind = self._chance.choice(list(self.kinds))
+        return kind, self.kinds[kind](world)
 
     def _rule(self) -> Rule:
         action = self._chance.choices(["allow", "deny", "reject"], [5, 4, 1])[0]
-        return self._chance.choice(both(action, "udp", self._chance.choice(TOGGLED)))
+        first = self._chance.choice(TOGGLED)
+        last = self._chance.choice((first, first, TOGGLED[-1]))
+        return self._chance.choice(both(action, "udp", f"{first}:{last}"))
+
+    def _shape(self, world: World) -> World:
+        edited = self._edit(world)
+        used = replace(edited.used, shape=self._chance.choice(list(FILLERS)))
+        return replace(edited, second=used) if edited.uses_second else replace(edited, first=used)
 
     def _loose(self, world: World, rules: list[Rule]) -> World:
-        used = replace(world.second if world.uses_second else world.first, loose=tuple(rules))
+        used = replace(world.used, loose=tuple(rules))
         return replace(world, second=used) if world.uses_second else replace(world, first=used)
 
     def _used(self, world: World) -> list[Rule]:
-        return list((world.second if world.uses_second else world.first).loose)
+        return list(world.used.loose)
 
     def _insert(self, world: World) -> World:
         rules = self._used(world)
@@ -129,18 +173,87 @@ class Changes:
         return replace(world, red=Guard(ingress=ALLOW_ALL) if world.red is None else None)
 
 
-def outcomes(lab: Lab, state: HostState, requests: dict[ProbeRequest, str]) -> dict[ProbeRequest, Outcome]:
-    """What the golden model says of each probe from red; the value of ``requests`` is who receives it."""
+class Bursts:
+    """Packets sent by one host right after a change, on flows that it turned, and the count of what arrives."""
+
+    def __init__(self, sender: Host, receivers: dict[ProbeRequest, Host]) -> None:
+        self._stack = ExitStack()
+        self._sockets = {
+            4: self._stack.enter_context(in_namespace(sender.netns, lambda: _raw(socket.AF_INET))),
+            6: self._stack.enter_context(in_namespace(sender.netns, lambda: _raw(socket.AF_INET6))),
+        }
+        self._old = dict(zip(receivers, OLD_PORTS, strict=False))
+        self._new = cycle(NEW_PORTS)
+        self._names = {request: f"flow_{number}" for number, request in enumerate(receivers)}
+        self._counters = []
+        for host in dict.fromkeys(receivers.values()):
+            matches = {self._names[request]: _match(request) for request in receivers if receivers[request] is host}
+            self._counters.append(Counters(host.netns, Place.ARRIVED, matches, drop=True))
+            self._stack.callback(self._counters[-1].remove)
+        self._wanted: Counter[ProbeRequest] = Counter()
+        self.sent = 0
+
+    def send(self, outcomes: dict[ProbeRequest, Outcome]) -> None:
+        """Packets on flows of which the model says ``outcomes``: of a connection that there was, and of new ones."""
+        for request, outcome in outcomes.items():
+            for source_port in (self._old[request], *(next(self._new) for _ in range(FRESH))):
+                self._send(request, source_port)
+            self.sent += 1 + FRESH
+            self._wanted[request] += (1 + FRESH) * (outcome is Outcome.PASSED)
+
+    def late(self) -> dict[ProbeRequest, int]:
+        """By how many packets what arrived differs from what the model says, for each flow where it does."""
+        deadline = time.monotonic() + 2
+        while True:
+            arrived = {name: count for counters in self._counters for name, count in counters.packets().items()}
+            differs = {request: arrived[name] - self._wanted[request] for request, name in self._names.items()}
+            if not any(differs.values()) or time.monotonic() > deadline:
+                return {request: number for request, number in differs.items() if number}
+            time.sleep(0.05)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()
+
+    def _send(self, request: ProbeRequest, source_port: int) -> None:
+        datagram = Datagram(
+            source=request.source,
+            destination=request.destination,
+            protocol=UDP,
+            source_port=source_port,
+            destination_port=request.port,
+        )
+        self._sockets[request.source.version].sendto(datagram.to_bytes(), (str(request.destination), 0))
+
+
+def _raw(family: socket.AddressFamily) -> socket.socket:
+    return socket.socket(family, socket.SOCK_RAW, socket.IPPROTO_RAW)
+
+
+def _match(request: ProbeRequest) -> str:
+    family = "ip6" if request.destination.version == 6 else "ip"
+    ports = f"udp sport {OLD_PORTS[0]}-{NEW_PORTS[-1]} udp dport {request.port}"
+    return f"{family} daddr {request.destination} {ports}"
+
+
+def outcomes(lab: Lab, state: HostState, receivers: dict[ProbeRequest, Host]) -> dict[ProbeRequest, Outcome]:
+    """What the golden model says of each probe from red."""
     return {
-        request: expected(state, request, lab.port("red"), lab.port(receiver)) for request, receiver in requests.items()
+        request: expected(state, request, lab.port("red"), lab.port(receiver.name))
+        for request, receiver in receivers.items()
     }
 
 
-def test_a_flood_that_is_denied_stays_dead_and_what_is_allowed_loses_nothing_through_a_thousand_changes(
+@pytest.mark.soak
+def test_a_thousand_changes_of_every_kind_lose_nothing_leak_nothing_and_decide_the_next_packet(
     lab: Lab, enforce: Enforcer
 ) -> None:
-    requests = {
-        lab.red.request("udp", receiver.address(version), port): receiver.name
+    receivers = {
+        lab.red.request("udp", receiver.address(version), port): receiver
         for receiver in (lab.blue, lab.green)
         for version in (4, 6)
         for port in TOGGLED
@@ -153,41 +266,61 @@ def test_a_flood_that_is_denied_stays_dead_and_what_is_allowed_loses_nothing_thr
         ]
         for constant, fresh in ((DENIED, DENIED_FRESH), (ALLOWED, ALLOWED_FRESH))
     )
+    chance = random.Random(seed())
+    print(f"\nseed {seed()}")
     world = World(Rules(policy().id), Rules(policy().id), Guard(egress=ALLOW_ALL))
+    changes, made, shapes = Changes(chance), Counter[str](), Counter[str]()
     with (
         lab.red.stream(denied_flows, rate=DENIED_RATE) as denied,
         lab.red.stream(allowed_flows, rate=ALLOWED_RATE) as allowed,
+        Bursts(lab.red, receivers) as bursts,
     ):
         # The flood begins as accepted connections: whatever revives one of those later is seen.
-        open_ = policy(both("allow"))
-        enforce(blue=Guard(ingress=open_, egress=ALLOW_ALL))
+        enforce(blue=Guard(ingress=policy(both("allow")), egress=ALLOW_ALL))
         wait_until_received(denied)
-        state = enforce(**world.guards())
+        enforce(**world.guards())
         received = [count.received for count in denied.counts()]
-        before = outcomes(lab, state, requests)
-        changes, made, turned = Changes(random.Random(SEED)), Counter[str](), Counter[str]()
-        for _ in range(CHANGES):
-            kind, world = changes.next(world)
-            state = enforce(**world.guards())
-            after = outcomes(lab, state, requests)
-            different = [request for request in requests if after[request] is not before[request]]
+        before = outcomes(lab, enforce.state, receivers)
+        for number in rounds(CHANGES):
+            kind, world, turned = turning(lab, enforce, changes, world, receivers, before)
+            enforce(**world.guards())
+            bursts.send(turned)
+            # Silence costs time and rejects are rationed, so what passes now is asked first.
+            probed = min(turned, key=lambda request: turned[request] is not Outcome.PASSED)
+            patience = SHORT if turned[probed] is Outcome.SILENT else LONG
+            outcome = probe_all([probed], patience)[0].outcome
+            assert outcome is turned[probed], f"change {number} ({kind}): {probed}"
             made[kind] += 1
-            if different:
-                # Silence costs time and rejects are rationed, so what passes now is asked first.
-                probed = min(different, key=lambda request: after[request] is not Outcome.PASSED)
-                patience = SHORT if after[probed] is Outcome.SILENT else LONG
-                outcome = probe_all([probed], patience)[0].outcome
-                assert outcome is after[probed], f"change {sum(made.values())} ({kind}): {probed}"
-                turned[kind] += 1
-            before = after
-        denied_counts, allowed_counts = denied.stop(), allowed.stop()
-    assert [count.received for count in denied_counts] == received, "denied packets passed"
-    assert [count.sent - count.received for count in allowed_counts] == [0, 0, 0], "allowed packets were lost"
-    assert sum(count.sent for count in denied_counts) > 100 * CHANGES
+            shapes[world.used.shape] += 1
+            before |= turned
+        denied_counts, allowed_counts, late = denied.stop(), allowed.stop(), bursts.late()
+    lost = sum(count.sent - count.received for count in allowed_counts)
+    leaked = sum(now.received for now in denied_counts) - sum(received)
+    print(f"{made.total()} changes, each of which turned a flow: {dict(made)}; shapes {dict(shapes)}")
+    print(f"leaked {leaked} of {sum(count.sent for count in denied_counts)} packets that are denied throughout")
+    print(f"lost {lost} of {sum(count.sent for count in allowed_counts)} that are allowed throughout")
+    print(f"late {sum(map(abs, late.values()))} of {bursts.sent} sent after a change on flows that it turned")
+    assert (leaked, lost, late) == (0, 0, {})
+    assert sum(count.sent for count in denied_counts) > 100 * made.total()
     assert set(made) == set(changes.kinds)
-    print(f"\nchanges made {dict(made)}, of which turned a probe {dict(turned)}, the rest neutral")
-    print(f"denied {denied_counts}, allowed {allowed_counts}")
-    assert sum(turned.values()) > CHANGES // 4
+    assert set(shapes) == set(FILLERS)
+
+
+def turning(
+    lab: Lab,
+    enforce: Enforcer,
+    changes: Changes,
+    world: World,
+    receivers: dict[ProbeRequest, Host],
+    before: dict[ProbeRequest, Outcome],
+) -> tuple[str, World, dict[ProbeRequest, Outcome]]:
+    """A change that turns the outcome of some flows: its kind, the world after it, and those outcomes."""
+    while True:
+        kind, changed = changes.next(world)
+        after = outcomes(lab, state_of(lab.ports, changed.guards(), enforce.state), receivers)
+        turned = {request: outcome for request, outcome in after.items() if outcome is not before[request]}
+        if turned:
+            return kind, changed, turned
 
 
 def wait_until_received(stream: Stream) -> None:
