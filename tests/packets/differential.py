@@ -14,11 +14,16 @@ from packets.builders import ALLOW_ALL, Guard
 from packets.frames import answer_of, encode, ident_of, packet_of
 from packets.policies import EVERY, edited, random_policy
 from packets.wire import End, Frame, RouterWire
-from portward.compiler import compile_rules
+from portward.compiler import Hash, Linear, Ranges, compile_rules
 from portward.model import SCTP, TCP, UDP, Direction, HostState, Packet, Policy
 from portward.semantics import Crossing, Network, Verdict
 
-_REPLIED = 30  # connections of a round that live on, at most
+
+class Difference(AssertionError):
+    """The ports and the model do not say the same of a packet."""
+
+
+_REPLIED = 60  # connections of a round that live on, at most
 
 
 @dataclass
@@ -43,6 +48,9 @@ class Counts:
     disabled: int = 0
     unreachable: int = 0
     told_by_the_compiler: int = 0  # of the unreachable ones
+    hash_elements: int = 0
+    interval_elements: int = 0
+    linear_elements: int = 0
 
     def __str__(self) -> str:
         return ", ".join(f"{getattr(self, it.name)} {it.name.replace('_', ' ')}" for it in fields(self))
@@ -52,6 +60,7 @@ class Counts:
         assert self.passed >= 0.3 * self.packets, self
         assert min(self.denied, self.rejected, self.answered, self.replies, self.rejudged, self.cut) > 0, self
         assert min(self.inside_borders, self.outside_borders) > 0, self
+        assert min(self.hash_elements, self.interval_elements, self.linear_elements) > 0, self
         assert self.rules_that_decided + self.unreachable + self.disabled == self.rules, self
 
 
@@ -82,7 +91,7 @@ class Differential:
     def __init__(self, wire: RouterWire, enforce: Callable[..., HostState], seed: int) -> None:
         self._wire = wire
         self._enforce = enforce
-        self._chance = random.Random(seed)
+        self.chance = random.Random(seed)
         self._seed = seed
         self._ident = 0
         self._connections: list[_Connection] = []
@@ -90,6 +99,9 @@ class Differential:
         self._ways: set[tuple[object, ...]] = set()
         self._decided: set[str] = set()
         self.counts = Counts()
+
+    def __str__(self) -> str:
+        return f"seed {self._seed}: {self.counts}"
 
     def round(
         self,
@@ -103,14 +115,15 @@ class Differential:
         """One round, its longest policy of ``size`` rules; with ``change`` a change of policies under connections.
 
         Raises:
-            AssertionError: something came out, or not, against the model; or a rule decided nothing that should.
+            Difference: something came out, or not, against the model.
+            AssertionError: a rule decided nothing that should.
         """
         self.counts.rounds += 1
         self._connections, self._sent, self._ways, self._decided = [], set(), set(), set()
         self._wire.forget_connections()
-        sender, receiver = self._chance.sample(list(self._wire.ends.values()), 2)
+        sender, receiver = self.chance.sample(list(self._wire.ends.values()), 2)
         while not {sender.name, receiver.name} & set(covered):
-            sender, receiver = self._chance.sample(list(self._wire.ends.values()), 2)
+            sender, receiver = self.chance.sample(list(self._wire.ends.values()), 2)
         guards, audits = self._guards(sender, receiver, size, narrow, covered, protocols)
         state = self._enforce(**guards)
         network = Network(state)
@@ -122,7 +135,7 @@ class Differential:
                 for rule in policy.rules[:20]:
                     for protocol in [rule.protocol] if rule.protocol is not None else [TCP, UDP]:
                         for box in regions(rule, protocol, one, other) if protocol in protocols else []:
-                            self._add(packet_in(box, rule.ip_version, protocol, self._chance), one, other)
+                            self._add(packet_in(box, rule.ip_version, protocol, self.chance), one, other)
         self._compare(network, [(connection, False) for connection in self._connections], "first packets")
         for audit in audits:
             self._account(audit)
@@ -140,7 +153,7 @@ class Differential:
         protocols: Collection[int],
     ) -> tuple[dict[str, Guard], list[_Audit]]:
         """Guards for the ports on the way, and the policies of them that alone decide on it."""
-        chance = self._chance
+        chance = self.chance
 
         def drawn(one: End, other: End, size: int) -> Policy:
             return random_policy(chance, one, other, size, narrow=narrow, protocols=protocols)
@@ -168,7 +181,7 @@ class Differential:
 
     def _aim(self, audit: _Audit, protocols: Collection[int]) -> None:
         """Packets for every rule: one it decides, and both sides of each of its borders."""
-        rules, chance = audit.policy.rules, self._chance
+        rules, chance = audit.policy.rules, self.chance
         for place, rule in enumerate(rules):
             target = first_matched(rules, place, audit.sender, audit.receiver, protocols, chance)
             if target is not None:
@@ -192,7 +205,7 @@ class Differential:
     def _anywhere(self, audit: _Audit, place: int, protocols: Collection[int]) -> Target | None:
         """What an unreachable rule matches, whoever decides it."""
         rule = audit.policy.rules[place]
-        return first_matched((rule,), 0, audit.sender, audit.receiver, protocols, self._chance)
+        return first_matched((rule,), 0, audit.sender, audit.receiver, protocols, self.chance)
 
     def _add(self, packet: Packet, sender: End, receiver: End) -> bool:
         """Have ``packet`` sent, once; whether it can be, and whether it is the first of its connection."""
@@ -211,11 +224,11 @@ class Differential:
     def _live(self, network: Network, guards: dict[str, Guard]) -> None:
         """Some connections are answered, policies change, and both sides go on."""
         lasting = [connection for connection in self._connections if connection.arrived is not None]
-        self._chance.shuffle(lasting)
+        self.chance.shuffle(lasting)
         lasting = lasting[:_REPLIED]
         answered = lasting[: len(lasting) // 2]
         self._compare(network, [(connection, True) for connection in answered], "replies")
-        changed = {policy.id: edited(self._chance, policy) for policy in _policies(guards) if policy is not ALLOW_ALL}
+        changed = {policy.id: edited(self.chance, policy) for policy in _policies(guards) if policy is not ALLOW_ALL}
         after = {
             name: Guard(
                 ingress=_replaced(guard.ingress, changed),
@@ -227,7 +240,7 @@ class Differential:
         }
         network.change(self._enforce(**after))
         passed = self.counts.passed
-        sent = [(connection, self._chance.random() < 0.5) for connection in lasting]
+        sent = [(connection, self.chance.random() < 0.5) for connection in lasting]
         self._compare(network, sent, "stale packets")
         self.counts.replies += len(answered)
         self.counts.rejudged += len(sent)
@@ -248,7 +261,8 @@ class Differential:
             if problem is not None:
                 wrong.append(f"{connection.packet} {'answered' if is_reply else 'sent'} {problem}")
         head = f"seed {self._seed}, round {self.counts.rounds}, {what}: {len(wrong)} of {len(sent)} against the model"
-        assert not wrong, "\n".join([head, *wrong[:10]])
+        if wrong:
+            raise Difference("\n".join([head, *wrong[:10]]))
 
     def _frame(self, connection: _Connection, is_reply: bool) -> Frame:
         if not is_reply:
@@ -290,7 +304,13 @@ class Differential:
 
     def _account(self, audit: _Audit) -> None:
         """Each rule decided a packet, or no packet between these ends can reach it."""
-        told = compile_rules(audit.policy.rules).unreachable
+        form = compile_rules(audit.policy.rules)
+        told = form.unreachable
+        for step in (step for table in form.tables for step in table.steps):
+            elements = len(list(step.elements()))
+            self.counts.hash_elements += elements * isinstance(step, Hash)
+            self.counts.interval_elements += elements * isinstance(step, Ranges)
+            self.counts.linear_elements += elements * isinstance(step, Linear)
         for place, rule in enumerate(audit.policy.rules):
             self.counts.rules += 1
             if not rule.enabled:

@@ -27,7 +27,9 @@ def encode(packet: Packet, ident: int, *, is_reply: bool = False) -> bytes:
     source, destination = packet.source.packed, packet.destination.packed
     at = _CHECKSUM_AT.get(packet.protocol)
     if at is not None:
-        pseudo = source + destination + struct.pack(">II", len(upper), packet.protocol)
+        # Linux' connection tracking takes the checksum of UDP-Lite for that of UDP, and every other one for invalid.
+        checked = UDP if packet.protocol == _UDP_LITE else packet.protocol
+        pseudo = source + destination + struct.pack(">II", len(upper), checked)
         checksum = _checksum(upper if packet.protocol == ICMP else pseudo + upper) or 0xFFFF
         upper = upper[:at] + checksum.to_bytes(2, "big") + upper[at + 2 :]
     if packet.ip_version == 6:

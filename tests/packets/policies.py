@@ -40,16 +40,20 @@ def random_policy(
 ) -> Policy:
     """A policy of ``size`` rules, most of which some packet from ``sender`` to ``receiver`` can meet.
 
-    ``narrow`` (0 to 1) of their fields are named, and as many of these are a single value.
+    ``narrow`` (0 to 1) of their fields are named, and as many of these are a single value. Half of the policies end
+    by allowing everything.
     """
-    rules = tuple(_rule(chance, sender, receiver, narrow, protocols) for _ in range(size))
-    return Policy(id=_id(chance), version=0, rules=rules)
+    rules = [_rule(chance, sender, receiver, narrow, protocols) for _ in range(size)]
+    if chance.random() < 0.5:
+        rules += [Rule(id=_id(chance), action=Action.ALLOW, ip_version=4)]
+        rules += [Rule(id=_id(chance), action=Action.ALLOW, ip_version=6)]
+    return Policy(id=_id(chance), version=0, rules=tuple(rules))
 
 
 def edited(chance: random.Random, policy: Policy) -> Policy:
-    """``policy`` after one or two edits that may turn verdicts."""
+    """``policy`` after an edit or, of a long one, some that may turn verdicts."""
     rules = list(policy.rules)
-    for _ in range(chance.choice((1, 1, 2))):
+    for _ in range(1 + len(rules) // 10):
         if not rules:
             break
         place = chance.randrange(len(rules))

@@ -1,16 +1,22 @@
-"""Random policies, and packets at their borders, through the router: every verdict is the golden model's."""
+"""Random policies, and packets at their borders, through the router: every verdict is the golden model's.
 
-import random
+How many cases a run has, and how to have more, is ``soak``'s business.
+"""
+
 from collections.abc import Iterator
 
 import pytest
 
-from packets.differential import Differential
+from packets import soak
+from packets.differential import Difference, Differential
 from packets.enforcer import Enforcer
-from packets.wire import RouterWire
+from packets.faults import FAULTS
+from packets.wire import RouterWire, TranslatingWire
 from portward.lab import Lab
+from properties.seeded import FAVOURS, favoured
 
-SEED = 20260
+SIZES = (1, 2, 3, 4, 6, 8, 12, 20, 30, 40)
+LONG = (200, 500, 1000)
 
 
 @pytest.fixture
@@ -19,12 +25,62 @@ def wire(lab: Lab) -> Iterator[RouterWire]:
         yield made
 
 
+@pytest.fixture
+def translating(lab: Lab) -> Iterator[TranslatingWire]:
+    with TranslatingWire(lab) as made:
+        yield made
+
+
+@pytest.mark.soak
 def test_every_verdict_of_the_router_is_the_models(wire: RouterWire, enforce: Enforcer) -> None:
-    run = Differential(wire, enforce, SEED)
-    chance = random.Random(SEED)
-    for number in range(300):
-        run.round(
-            chance.choice((1, 2, 3, 5, 8, 12, 20, 40)), narrow=chance.choice((0.2, 0.5, 0.8)), change=number % 3 == 0
-        )
-    print(f"\nseed {SEED}: {run.counts}")
+    run = Differential(wire, enforce, soak.seed())
+    for number in soak.rounds(600):
+        with favoured(run.chance.choice(sorted(FAVOURS))):
+            run.round(run.chance.choice(SIZES), narrow=run.chance.choice((0.2, 0.5, 0.8)), change=number % 4 == 0)
+    print(f"\n{run}")
     run.counts.check()
+
+
+@pytest.mark.soak
+def test_every_verdict_of_long_policies_is_the_models(wire: RouterWire, enforce: Enforcer) -> None:
+    run = Differential(wire, enforce, soak.seed())
+    for number in soak.rounds(len(LONG)):
+        run.round(LONG[number % len(LONG)], narrow=run.chance.choice((0.8, 0.9)), change=True)
+    print(f"\n{run}")
+    run.counts.check()
+
+
+@pytest.mark.soak
+def test_every_verdict_before_and_after_translation_is_the_models(
+    translating: TranslatingWire, enforce: Enforcer
+) -> None:
+    run = Differential(translating, enforce, soak.seed())
+    for number in soak.rounds(150):
+        with favoured(run.chance.choice(sorted(FAVOURS))):
+            run.round(
+                run.chance.choice(SIZES),
+                narrow=run.chance.choice((0.2, 0.5, 0.8)),
+                protocols=translating.PROTOCOLS,
+                change=number % 3 == 0,
+            )
+    print(f"\n{run}")
+    run.counts.check()
+
+
+def small_run(wire: RouterWire, enforce: Enforcer) -> None:
+    run = Differential(wire, enforce, seed=7)
+    for _ in range(25):
+        run.round(8, narrow=0.5, change=True)
+
+
+def test_a_small_run_without_a_fault_finds_no_difference(wire: RouterWire, enforce: Enforcer) -> None:
+    small_run(wire, enforce)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_the_differential_test_catches(
+    wire: RouterWire, enforce: Enforcer, monkeypatch: pytest.MonkeyPatch, fault: str
+) -> None:
+    FAULTS[fault](monkeypatch)
+    with pytest.raises(Difference):
+        small_run(wire, enforce)

@@ -12,15 +12,17 @@ import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from ipaddress import ip_network
+from ipaddress import IPv4Address, ip_network
 from typing import NamedTuple
+
+import msgspec
 
 from packets.frames import encode, ident_of
 from portward.dataplane.netns import in_namespace
 from portward.dataplane.nftables.netlink import ACK, NETFILTER, Netlink
 from portward.lab import Lab, LabPort
 from portward.lab.namespaces import ip, nft
-from portward.model import ICMP, Address, IPVersion, Packet
+from portward.model import ICMP, ICMPV6, SCTP, TCP, UDP, Address, IPVersion, Packet
 
 #: Networks beyond each end. Neighbours but for the gateway's, so that prefixes can lie across the borders of both.
 _BEYOND = {
@@ -28,6 +30,7 @@ _BEYOND = {
     "blue": ("172.24.0.0/13", "fd90::/12"),
     "outside": ("198.18.0.0/15", "2001:2::/48"),
 }
+_FIRST_FLOATING = IPv4Address("203.0.113.50")
 _DEAF = "table inet deaf { chain everything { type filter hook prerouting priority raw - 10; policy drop; }; }"
 _ALL_PROTOCOLS, _SO_RCVBUFFORCE = 3, 33
 _RECEIVE_BUFFER = 16 << 20
@@ -36,6 +39,7 @@ _CHUNK = 200
 _DEADLINE = 10.0
 _CONNTRACK_DELETE = 1 << 8 | 2
 
+#: The first and the last number of something.
 Span = tuple[int, int]
 
 
@@ -146,6 +150,32 @@ class RouterWire:
                         ]
                     seen.append(Frame(name, data))
         raise AssertionError(f"the router did not answer {end} within {_DEADLINE:.0f} s")
+
+
+class TranslatingWire(RouterWire):
+    """A wire through a router that translates: source NAT towards the outside, floating IPs for some hosts of red.
+
+    Rules see none of it, so neither do the packets that are asked for: what is sent and seen is translated.
+    """
+
+    #: What source NAT can tell apart behind one address.
+    PROTOCOLS = frozenset({ICMP, TCP, UDP, ICMPV6, SCTP})
+
+    def __init__(self, lab: Lab) -> None:
+        super().__init__(lab)
+        fixed = [address for address in lab.red.addresses if isinstance(address, IPv4Address)]
+        self._floating = {address: _FIRST_FLOATING + number for number, address in enumerate(fixed)}
+        for address, outside in self._floating.items():
+            lab.floating_ip(outside, address)
+        lab.masquerade()
+        red = self.ends["red"]
+        hosts = tuple((int(address), int(address)) for address in fixed)
+        self.ends["red"] = End(red.name, red.port_id, red.spaces | {4: hosts + red.spaces[4]})
+
+    def before_translation(self, packet: Packet, sender: str) -> Packet:
+        """As ``RouterWire.before_translation``: from outside to the floating IP of a host that has one."""
+        floating = self._floating.get(packet.destination) if sender == "outside" else None
+        return packet if floating is None else msgspec.structs.replace(packet, destination=floating)
 
 
 def _received(opened: socket.socket) -> Iterator[bytes]:
