@@ -1,6 +1,6 @@
 # Everything a user or a developer of Portward does, by name. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo run test lint unit wire properties packets bench reference lock clean
+.PHONY: help setup setup-test demo run test lint unit wire properties packets soak bench reference lock clean
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest -q
 
@@ -30,6 +30,9 @@ lint: setup  ## style, types, and who may import whom
 
 unit wire properties packets: setup-test  ## one kind of test
 	$(PYTEST) tests/$@
+
+soak: setup-test  ## packet tests that draw their cases, from new seeds, for 10 minutes each (MINUTES=n)
+	PORTWARD_SOAK_MINUTES=$(or $(MINUTES),10) $(PYTEST) -s -m soak tests/packets
 
 bench: setup-test  ## what must be fast, measured beside its peers; writes benchmarks/latest.json
 	@PYTHONPATH=tests $(PYTHON) -m benchmarks

@@ -39,15 +39,6 @@ class Target(NamedTuple):
     box: Box
 
 
-class Border(NamedTuple):
-    """A packet on one side of a border: the rule's place, the field, and whether it lies within the rule there."""
-
-    packet: Packet
-    place: int
-    field: str
-    inside: bool
-
-
 def first_matched(
     rules: Sequence[Rule], place: int, sender: End, receiver: End, protocols: Collection[int], chance: random.Random
 ) -> Target | None:
@@ -81,23 +72,27 @@ def packet_in(box: Box, version: IPVersion, protocol: int, chance: random.Random
     return _packet(values, version, protocol, chance)
 
 
-def borders(rule: Rule, place: int, target: Target, chance: random.Random) -> Iterator[Border | None]:
-    """Packets at each border of ``rule``, other fields as in ``target``; ``None`` for one that no packet can have."""
-    limits = (2 ** rule_bits(rule.ip_version) - 1,) * 2 + (65535,) * 2
-    fields = (rule.source, rule.destination, rule.source_port, rule.destination_port)
-    names = ("source", "destination", "source port", "destination port")
-    for axis, (name, field) in enumerate(zip(names, fields, strict=True)):
+def border_count(rule: Rule) -> int:
+    """How many fields of ``rule`` have borders."""
+    return sum(field is not None for field in _bounded(rule))
+
+
+def borders(rule: Rule, target: Target, chance: random.Random) -> Iterator[tuple[Packet | None, bool]]:
+    """Packets at each border of ``rule``, other fields as in ``target``, and whether they lie within it there.
+
+    Four for each field that has borders, ``None`` where a border is the end of all addresses or ports.
+    """
+    tops = (2 ** _bits(rule.ip_version) - 1,) * 2 + (65535,) * 2
+    for axis, field in enumerate(_bounded(rule)):
         if field is None:
             continue
         first, last = _span(field)
         for value, inside in ((first - 1, False), (first, True), (last, True), (last + 1, False)):
-            if not 0 <= value <= limits[axis]:
-                yield None
-                continue
             values = [chance.choice(span) for span in target.box]
             values[2] = chance.randint(*target.box[2])
             values[axis] = value
-            yield Border(_packet(values, rule.ip_version, target.protocol, chance), place, name, inside)
+            possible = 0 <= value <= tops[axis]
+            yield _packet(values, rule.ip_version, target.protocol, chance) if possible else None, inside
 
 
 def strangers(
@@ -107,15 +102,13 @@ def strangers(
     if rule.protocol is not None:
         for protocol in (TCP, UDP):
             if protocol != rule.protocol and protocol in protocols:
-                ports = _NO_PORT if target.protocol in PROTOCOLS_WITH_PORTS else _EVERY_PORT
-                spans = target.box if ports == _NO_PORT else (*target.box[:2], ports, ports)
-                yield packet_in(spans, rule.ip_version, protocol, chance)
+                ports = target.box[2:] if target.protocol in PROTOCOLS_WITH_PORTS else (_EVERY_PORT, _EVERY_PORT)
+                yield packet_in((*target.box[:2], *ports), rule.ip_version, protocol, chance)
     if rule.source is None and rule.destination is None:
         version: IPVersion = 6 if rule.ip_version == 4 else 4
         protocol = ICMPV6 if target.protocol == ICMP else ICMP if target.protocol == ICMPV6 else target.protocol
         if protocol not in NO_UPPER_LAYER[version]:
-            ends = (chance.choice(end.spaces[version]) for end in (sender, receiver))
-            source, destination = ends
+            source, destination = (chance.choice(end.spaces[version]) for end in (sender, receiver))
             yield packet_in((source, destination, *target.box[2:]), version, protocol, chance)
 
 
@@ -124,9 +117,14 @@ def within(end: End, address: IPv4Address | IPv6Address) -> bool:
     return any(first <= int(address) <= last for first, last in end.spaces[address.version])
 
 
-def rule_bits(version: IPVersion) -> int:
-    """The bits of an address."""
+def _bits(version: IPVersion) -> int:
+    """Of an address."""
     return 32 if version == 4 else 128
+
+
+def _bounded(rule: Rule) -> tuple[Prefix | PortRange | None, ...]:
+    """The fields that have borders, in the order of a box."""
+    return rule.source, rule.destination, rule.source_port, rule.destination_port
 
 
 def _candidates(rules: Sequence[Rule], rule: Rule, protocols: Collection[int], chance: random.Random) -> list[int]:
@@ -152,12 +150,13 @@ def _span(field: Prefix | PortRange) -> Span:
 
 
 def _box(rule: Rule, protocol: int) -> Box:
-    every = (0, 2 ** rule_bits(rule.ip_version) - 1)
+    every = (0, 2 ** _bits(rule.ip_version) - 1)
     source, destination = (every if net is None else _span(net) for net in (rule.source, rule.destination))
     if protocol not in PROTOCOLS_WITH_PORTS:
         return source, destination, _NO_PORT, _NO_PORT
     ports = (_EVERY_PORT if it is None else _span(it) for it in (rule.source_port, rule.destination_port))
-    return (source, destination, *ports)
+    source_port, destination_port = ports
+    return source, destination, source_port, destination_port
 
 
 def _common(one: Box, other: Box) -> Box | None:
@@ -189,8 +188,9 @@ def _minus(box: Box, other: Box) -> Iterator[Box]:
     for axis, ((first, last), (low, high)) in enumerate(zip(box, other, strict=True)):
         for piece in ((first, low - 1), (high + 1, last)):
             if piece[0] <= piece[1]:
-                source, destination, source_port, destination_port = (*rest[:axis], piece, *rest[axis + 1 :])
-                yield source, destination, source_port, destination_port
+                cut = [*rest]
+                cut[axis] = piece
+                yield cut[0], cut[1], cut[2], cut[3]
         rest[axis] = (max(first, low), min(last, high))
 
 

@@ -7,14 +7,15 @@ ports. What a run has covered is counted, and ``Counts.check`` says whether it w
 
 import random
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 
-from packets.borders import Target, borders, first_matched, packet_in, regions, strangers, within
+from packets.borders import Target, border_count, borders, first_matched, packet_in, regions, strangers, within
 from packets.builders import ALLOW_ALL, Guard
+from packets.counts import Counts
 from packets.frames import answer_of, encode, ident_of, packet_of
 from packets.policies import EVERY, edited, random_policy
 from packets.wire import End, Frame, RouterWire
-from portward.compiler import Hash, Linear, Ranges, compile_rules
+from portward.compiler import compile_rules
 from portward.model import SCTP, TCP, UDP, Direction, HostState, Packet, Policy
 from portward.semantics import Crossing, Network, Verdict
 
@@ -24,44 +25,6 @@ class Difference(AssertionError):
 
 
 _REPLIED = 60  # connections of a round that live on, at most
-
-
-@dataclass
-class Counts:
-    """What a run has covered."""
-
-    rounds: int = 0
-    policies: int = 0
-    rules: int = 0
-    packets: int = 0
-    passed: int = 0
-    denied: int = 0
-    rejected: int = 0
-    answered: int = 0
-    replies: int = 0
-    rejudged: int = 0
-    cut: int = 0
-    inside_borders: int = 0
-    outside_borders: int = 0
-    nowhere: int = 0  # borders whose other side no packet between these ends can have
-    rules_that_decided: int = 0
-    disabled: int = 0
-    unreachable: int = 0
-    told_by_the_compiler: int = 0  # of the unreachable ones
-    hash_elements: int = 0
-    interval_elements: int = 0
-    linear_elements: int = 0
-
-    def __str__(self) -> str:
-        return ", ".join(f"{getattr(self, it.name)} {it.name.replace('_', ' ')}" for it in fields(self))
-
-    def check(self) -> None:
-        """Enough passed, and every kind of packet was there."""
-        assert self.passed >= 0.3 * self.packets, self
-        assert min(self.denied, self.rejected, self.answered, self.replies, self.rejudged, self.cut) > 0, self
-        assert min(self.inside_borders, self.outside_borders) > 0, self
-        assert min(self.hash_elements, self.interval_elements, self.linear_elements) > 0, self
-        assert self.rules_that_decided + self.unreachable + self.disabled == self.rules, self
 
 
 @dataclass
@@ -190,15 +153,16 @@ class Differential:
             else:
                 audit.unreachable.add(rule.id)
                 target = self._anywhere(audit, place, protocols)
+            self.counts.borders += 4 * border_count(rule)
             if target is None:
+                self.counts.nowhere += 4 * border_count(rule)
                 continue
-            for border in borders(rule, place, target, chance):
-                if border is None or not self._add(border.packet, audit.sender, audit.receiver):
+            for border, inside in borders(rule, target, chance):
+                if border is None or not _possible(border, audit.sender, audit.receiver):
                     self.counts.nowhere += 1
-                elif border.inside:
-                    self.counts.inside_borders += 1
-                else:
-                    self.counts.outside_borders += 1
+                elif self._add(border, audit.sender, audit.receiver):
+                    self.counts.inside_borders += inside
+                    self.counts.outside_borders += not inside
             for packet in strangers(rule, target, audit.sender, audit.receiver, protocols, chance):
                 self._add(packet, audit.sender, audit.receiver)
 
@@ -208,8 +172,8 @@ class Differential:
         return first_matched((rule,), 0, audit.sender, audit.receiver, protocols, self.chance)
 
     def _add(self, packet: Packet, sender: End, receiver: End) -> bool:
-        """Have ``packet`` sent, once; whether it can be, and whether it is the first of its connection."""
-        if not (within(sender, packet.source) and within(receiver, packet.destination)):
+        """Have ``packet`` sent, once; whether it can be, and is not a reply to another."""
+        if not _possible(packet, sender, receiver):
             return False
         way, back = _tracked(packet), _tracked(packet.reply())
         if back in self._ways and back != way:
@@ -306,11 +270,7 @@ class Differential:
         """Each rule decided a packet, or no packet between these ends can reach it."""
         form = compile_rules(audit.policy.rules)
         told = form.unreachable
-        for step in (step for table in form.tables for step in table.steps):
-            elements = len(list(step.elements()))
-            self.counts.hash_elements += elements * isinstance(step, Hash)
-            self.counts.interval_elements += elements * isinstance(step, Ranges)
-            self.counts.linear_elements += elements * isinstance(step, Linear)
+        self.counts.add_shapes(form)
         for place, rule in enumerate(audit.policy.rules):
             self.counts.rules += 1
             if not rule.enabled:
@@ -325,6 +285,10 @@ class Differential:
                 assert rule.id in self._decided, f"{rule} decided no packet"
                 assert place not in told, f"the compiler drops {rule}, which decides packets"
                 self.counts.rules_that_decided += 1
+
+
+def _possible(packet: Packet, sender: End, receiver: End) -> bool:
+    return within(sender, packet.source) and within(receiver, packet.destination)
 
 
 def _told(found: Sequence[Frame]) -> str:

@@ -1,7 +1,7 @@
 """How long tests that draw their cases go on: a fixed number from a fixed seed, or, in a soak, until time is over.
 
 ``PORTWARD_SOAK_MINUTES`` makes a soak: each test marked ``soak`` then takes that long, from a seed of its own, which it
-prints. ``make soak`` does so.
+prints at its beginning. ``make soak`` does so.
 """
 
 import os
@@ -17,7 +17,9 @@ def seed() -> int:
     """Where a test's cases come from; ``PORTWARD_SOAK_SEED`` repeats a soak."""
     if not _minutes:
         return _SEED
-    return int(os.environ.get("PORTWARD_SOAK_SEED", 0)) or secrets.randbits(31)
+    chosen = int(os.environ.get("PORTWARD_SOAK_SEED", 0)) or secrets.randbits(31)
+    print(f"\nPORTWARD_SOAK_SEED={chosen}", flush=True)
+    return chosen
 
 
 def rounds(usually: int) -> Iterator[int]:

@@ -9,11 +9,11 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from ipaddress import IPv4Address, ip_network
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 import msgspec
 
@@ -49,7 +49,7 @@ class End:
 
     name: str
     port_id: str
-    spaces: dict[IPVersion, tuple[Span, ...]]
+    spaces: Mapping[IPVersion, tuple[Span, ...]]
 
 
 class Frame(NamedTuple):
@@ -70,7 +70,7 @@ class RouterWire:
         self._waits = 0
         self.ends = {name: self._open(name) for name in names}
 
-    def __enter__(self) -> "RouterWire":
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: object) -> None:
@@ -164,13 +164,14 @@ class TranslatingWire(RouterWire):
     def __init__(self, lab: Lab) -> None:
         super().__init__(lab)
         fixed = [address for address in lab.red.addresses if isinstance(address, IPv4Address)]
-        self._floating = {address: _FIRST_FLOATING + number for number, address in enumerate(fixed)}
-        for address, outside in self._floating.items():
-            lab.floating_ip(outside, address)
+        self._floating: dict[Address, IPv4Address] = {}
+        for number, address in enumerate(fixed):
+            self._floating[address] = _FIRST_FLOATING + number
+            lab.floating_ip(_FIRST_FLOATING + number, address)
         lab.masquerade()
         red = self.ends["red"]
         hosts = tuple((int(address), int(address)) for address in fixed)
-        self.ends["red"] = End(red.name, red.port_id, red.spaces | {4: hosts + red.spaces[4]})
+        self.ends["red"] = End(red.name, red.port_id, {4: hosts + red.spaces[4], 6: red.spaces[6]})
 
     def before_translation(self, packet: Packet, sender: str) -> Packet:
         """As ``RouterWire.before_translation``: from outside to the floating IP of a host that has one."""
