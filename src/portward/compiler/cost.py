@@ -18,14 +18,14 @@ _MASKED_COMPARISON = 7.5  # of a field with a prefix or a range
 _GOTO = 12.0
 _HASH = 60.0
 _HASH_PART = 10.0
-_BUCKET_CHAIN = 0.1  # no time of a packet: what a bucket of its own takes to install, in memory and to take away
+_BUCKET_CHAIN = 0.15  # no time of a packet: what a bucket of its own takes to install, in memory and to take away
 _SAMPLED_BUCKETS = 64
 _SAMPLED_INTERVALS = 512
 _TREE = 60.0  # intervals of one field are a red-black tree
 _TREE_LEVEL = 15.0
-_CONCATENATION = 50.0  # intervals of several fields are bitmaps, a bit for each element and prefix of its intervals
-_CONCATENATION_FIELD = 20.0
-_BITMAP_WORD = 0.1
+_CONCATENATION = 70.0  # intervals of several fields are bitmaps, a bit for each element and prefix of its intervals
+_CONCATENATION_FIELD = 30.0
+_BITMAP_WORD = 0.15
 _MATCHING_BIT = 2.2  # each element that matches all fields so far costs a step to the next field
 
 

@@ -114,30 +114,34 @@ def epoch_chains(build: int, serial: int, epoch: int, epochs: Epochs, reverse_pa
     uncovered = f"goto {name(build, 'uncovered')}"
     egress, ingress = (name(build, direction) for direction in (Direction.EGRESS, Direction.INGRESS))
     number = f"{epochs.mark(epoch):#x}"
-    icmp_error = f"ct state related meta l4proto {{ {ICMP:d}, {ICMPV6:d} }}"
     keep = f"ct mark set ct mark and {epochs.others:#x} or"
     # Connection tracking of DCCP and SCTP is optional in a kernel; without it one entry, and so one mark, stands for
     # all ports between two addresses. So these are judged packet by packet.
-    accept = [
-        f"meta l4proto {DCCP:d} goto {entry}/apart",
-        f"meta l4proto {SCTP:d} goto {entry}/apart",
-        f"{keep} {number}",
-        "accept",
-    ]
+    # The protocols that most packets are of have lower numbers.
+    accept = [f"meta l4proto >= {DCCP:d} goto {entry}/others", f"{keep} {number}", "accept"]
     decide = [
         *(f"{check} {uncovered}" for check in _UNROUTED[reverse_path]),
-        f"{icmp_error} ct mark and {epochs.numbers:#x} == {number} accept",
-        f"ct state invalid {uncovered}",
-        f"{icmp_error} {uncovered}",
+        f"ct state invalid,related jump {entry}/unusual",
         f"ct direction reply goto {entry}/reply",
         f"iifname vmap @{egress}",
         f"oifname vmap @{ingress}",
         *accept,
     ]
+    unusual = [
+        f"ct state invalid {uncovered}",
+        f"meta l4proto {{ {ICMP:d}, {ICMPV6:d} }} ct mark and {epochs.numbers:#x} == {number} accept",
+        f"meta l4proto {{ {ICMP:d}, {ICMPV6:d} }} {uncovered}",
+    ]
+    others = [
+        f"meta l4proto {{ {DCCP:d}, {SCTP:d} }} {keep} {epochs.mark(epoch) | epochs.apart:#x}",
+        f"meta l4proto != {{ {DCCP:d}, {SCTP:d} }} {keep} {number}",
+        "accept",
+    ]
     return [
         (entry, decide),
         (f"{entry}/reply", [f"oifname vmap @{egress}", f"iifname vmap @{ingress}", *accept]),
-        (f"{entry}/apart", [f"{keep} {epochs.mark(epoch) | epochs.apart:#x}", "accept"]),
+        (f"{entry}/unusual", unusual),
+        (f"{entry}/others", others),
     ]
 
 
