@@ -8,6 +8,7 @@ import random
 from collections.abc import Collection, Iterator, Sequence
 from ipaddress import IPv4Address, IPv6Address
 from itertools import product
+from math import prod
 from typing import NamedTuple
 
 from packets.frames import NO_UPPER_LAYER
@@ -136,7 +137,7 @@ def _candidates(rules: Sequence[Rule], rule: Rule, protocols: Collection[int], c
             other.protocol for other in rules if other.protocol is not None and other.ip_version == rule.ip_version
         }
         icmp = ICMP if rule.ip_version == 4 else ICMPV6
-        unnamed = sorted(set(protocols) - named - NO_UPPER_LAYER[rule.ip_version] - PROTOCOLS_WITH_PORTS)
+        unnamed = sorted(set(protocols) - named - NO_UPPER_LAYER[rule.ip_version])
         found = named | {TCP, UDP, icmp} | ({chance.choice(unnamed)} if unnamed else set())
     usable = sorted((found & set(protocols)) - NO_UPPER_LAYER[rule.ip_version])
     chance.shuffle(usable)
@@ -178,8 +179,13 @@ def _uncovered(region: Box, others: Sequence[Box]) -> Box | None:
             at += 1
         if at == len(others):
             return box
-        waiting += [(piece, at + 1) for piece in _minus(box, others[at])]
+        # The largest piece first: if anything is left, it is soon found.
+        waiting += [(piece, at + 1) for piece in sorted(_minus(box, others[at]), key=_size)]
     raise AssertionError("what this rule decides is too hard to find: make the policy simpler")
+
+
+def _size(box: Box) -> int:
+    return prod(last - first + 1 for first, last in box)
 
 
 def _minus(box: Box, other: Box) -> Iterator[Box]:

@@ -56,6 +56,7 @@ class Differential:
         self._enforce = enforce
         self.chance = random.Random(seed)
         self._seed = seed
+        print(f"\nseed {seed}", flush=True)
         self._ident = 0
         self._connections: list[_Connection] = []
         self._sent: set[Packet] = set()

@@ -1,7 +1,8 @@
 """Packets of the model as bytes, each with an id by which it, its reply and what rejects it are known wherever seen.
 
 Every protocol number has packets: what connection tracking looks into (TCP, UDP, UDP-Lite, ICMP, SCTP, DCCP) is
-valid in its eyes, the rest are a few bytes. What an IPv6 packet cannot have as its upper layer is ``NO_UPPER_LAYER``.
+valid in its eyes, the rest are a few bytes. What an IPv6 packet cannot have as its upper layer is ``NO_UPPER_LAYER``;
+some have an extension header before it.
 """
 
 import struct
@@ -17,6 +18,8 @@ _UDP_LITE = 136
 _HOP_LIMIT = 64
 _SYN, _RST, _ACK = 2, 4, 16
 _TAG = b"\xb7pwd"
+_DESTINATION_OPTIONS = 60
+_EXTENDED = 8  # of so many IPv6 packets one has an extension header
 _CHECKSUM_AT = {UDP: 6, _UDP_LITE: 6, TCP: 16, ICMP: 2, ICMPV6: 2, DCCP: 6}
 _PROHIBITED = {ICMP: b"\x03\x0d", ICMPV6: b"\x01\x01"}
 
@@ -33,7 +36,10 @@ def encode(packet: Packet, ident: int, *, is_reply: bool = False) -> bytes:
         checksum = _checksum(upper if packet.protocol == ICMP else pseudo + upper) or 0xFFFF
         upper = upper[:at] + checksum.to_bytes(2, "big") + upper[at + 2 :]
     if packet.ip_version == 6:
-        return struct.pack(">IHBB", 6 << 28, len(upper), packet.protocol, _HOP_LIMIT) + source + destination + upper
+        following = packet.protocol
+        if ident % _EXTENDED == 0:
+            following, upper = _DESTINATION_OPTIONS, bytes([packet.protocol, 0, 1, 4, 0, 0, 0, 0]) + upper  # padding
+        return struct.pack(">IHBB", 6 << 28, len(upper), following, _HOP_LIMIT) + source + destination + upper
     head = struct.pack(">BBHHHBBH", 0x45, 0, 20 + len(upper), 0, 0, _HOP_LIMIT, packet.protocol, 0)
     checksum = _checksum(head + source + destination)
     return head[:10] + checksum.to_bytes(2, "big") + source + destination + upper
@@ -77,7 +83,9 @@ def packet_of(data: bytes) -> Packet:
 
 
 def _split(data: bytes) -> tuple[int, bytes]:
-    return (data[9], data[20:]) if data[0] >> 4 == 4 else (data[6], data[40:])
+    if data[0] >> 4 == 4:
+        return data[9], data[20:]
+    return (data[40], data[48:]) if data[6] == _DESTINATION_OPTIONS else (data[6], data[40:])
 
 
 def _addresses(data: bytes) -> tuple[Address, Address]:

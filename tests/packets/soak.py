@@ -1,7 +1,7 @@
 """How long tests that draw their cases go on: a fixed number from a fixed seed, or, in a soak, until time is over.
 
-``PORTWARD_SOAK_MINUTES`` makes a soak: each test marked ``soak`` then takes that long, from a seed of its own, which it
-prints at its beginning. ``make soak`` does so.
+``PORTWARD_SOAK_MINUTES`` makes a soak: each test marked ``soak`` then takes that long, from a new seed. ``make soak``
+does so. Tests print their seed; ``PORTWARD_SOAK_SEED`` repeats one.
 """
 
 import os
@@ -11,15 +11,12 @@ from collections.abc import Iterator
 
 _SEED = 20260
 _minutes = float(os.environ.get("PORTWARD_SOAK_MINUTES", 0))
+_seed = int(os.environ.get("PORTWARD_SOAK_SEED", 0)) or (secrets.randbits(31) if _minutes else _SEED)
 
 
 def seed() -> int:
-    """Where a test's cases come from; ``PORTWARD_SOAK_SEED`` repeats a soak."""
-    if not _minutes:
-        return _SEED
-    chosen = int(os.environ.get("PORTWARD_SOAK_SEED", 0)) or secrets.randbits(31)
-    print(f"\nPORTWARD_SOAK_SEED={chosen}", flush=True)
-    return chosen
+    """Where the cases of every test of this run come from."""
+    return _seed
 
 
 def rounds(usually: int) -> Iterator[int]:

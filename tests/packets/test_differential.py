@@ -37,7 +37,7 @@ def test_every_verdict_of_the_router_is_the_models(wire: RouterWire, enforce: En
     for number in soak.rounds(600):
         with favoured(run.chance.choice(sorted(FAVOURS))):
             run.round(run.chance.choice(SIZES), narrow=run.chance.choice((0.2, 0.5, 0.8)), change=number % 4 == 0)
-    print(f"\n{run}")
+    print(run)
     run.counts.check()
 
 
@@ -46,7 +46,7 @@ def test_every_verdict_of_long_policies_is_the_models(wire: RouterWire, enforce:
     run = Differential(wire, enforce, soak.seed())
     for number in soak.rounds(len(LONG)):
         run.round(LONG[number % len(LONG)], narrow=run.chance.choice((0.8, 0.9)), change=True)
-    print(f"\n{run}")
+    print(run)
     run.counts.check()
 
 
@@ -63,7 +63,7 @@ def test_every_verdict_before_and_after_translation_is_the_models(
                 protocols=translating.PROTOCOLS,
                 change=number % 3 == 0,
             )
-    print(f"\n{run}")
+    print(run)
     run.counts.check()
 
 
