@@ -46,6 +46,19 @@ def test_a_port_is_registered_listed_shown_and_removed(run: Run) -> None:
     assert "lan" not in run("port", "list").stdout
 
 
+def test_the_rules_of_a_policy_are_shown_with_what_they_counted(portward: Portward, run: Run) -> None:
+    rule = portward.ask("POST", "/v2.0/fwaas/firewall_rules", {"firewall_rule": {"name": "[red]", "action": "allow"}})
+    rule_id = rule["firewall_rule"]["id"]
+    policy = {"firewall_policy": {"name": "counted", "firewall_rules": [rule_id]}}
+    portward.ask("POST", "/v2.0/fwaas/firewall_policies", policy)
+    (shown,) = json.loads(run("policy", "counters", "counted", "--format", "json").stdout)
+    counts = {"packets": 0, "bytes": 0, "last": None, "since": None}
+    assert shown == {"rule_id": rule_id, "rule_name": "[red]", "action": "allow", **counts}
+    head, line = run("policy", "counters", "counted").stdout.splitlines()
+    assert head.split() == ["rule", "action", "packets", "bytes", "last", "since"]
+    assert line.split() == ["[red]", "allow", "0", "0", "-", "-"]
+
+
 @pytest.mark.parametrize("name", ["[/]", "[red]", "a[b", "esc\x1b]0;pwned\x07x"])
 def test_a_name_is_shown_as_it_is_and_cannot_speak_to_the_terminal(run: Run, name: str) -> None:
     assert run("port", "add", name, "--device", "eth1").returncode == 0
@@ -59,6 +72,7 @@ def test_a_name_is_shown_as_it_is_and_cannot_speak_to_the_terminal(run: Run, nam
     ("arguments", "status", "says"),
     [
         (("port", "show", "nobody"), 1, "no port 'nobody'"),
+        (("policy", "counters", "[/]"), 1, "no policy '[/]'"),
         (("port", "show", "[/]"), 1, "no port '[/]'"),
         (("port", "add", "bad", "--device", 'eth0"; flush ruleset'), 2, "no device name"),
         (("port", "add", "bad", "--device", "e", "--netns", "../../proc/1/ns/net"), 2, "no namespace name"),

@@ -50,6 +50,7 @@ CALLS: dict[str, Callable[[Sized], Any]] = {
     "tag rule": _tags,
     "create policy": lambda made: made.api.post(POLICY, firewall_rules=made.rules),
     "list policies": lambda made: made.api.request("GET", path(POLICY)),
+    "count rules": lambda made: made.api.request("GET", f"{path(POLICY)}/{made.policies[0]}/counters"),
     "insert rule": lambda made: made.api.insert(made.policies[0], firewall_rule_id=made.extra),
     "remove rule": lambda made: made.api.remove(made.policies[0], firewall_rule_id=made.extra),
     "reorder": lambda made: made.api.put(POLICY, made.policies[0], name="x", firewall_rules=made.rules[::-1]),

@@ -1,5 +1,6 @@
 """What hosts counted, stored by host and summed by rule."""
 
+from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -9,7 +10,8 @@ from sqlalchemy.orm import Session
 from portward.channel.messages import Total
 from portward.service.agents import add_host
 from portward.service.counters import policy_counters, record_counters
-from portward.store import tables
+from portward.store import Store, tables
+from servers.fixtures import empty
 from unit.service.database import (
     NOW,
     add_group,
@@ -17,7 +19,6 @@ from unit.service.database import (
     add_port,
     add_rule,
     counted_statements,
-    empty_database,
     uuid,
 )
 
@@ -30,9 +31,17 @@ def total(packets: int, *, since: datetime = SINCE, last: datetime | None = None
 
 
 @pytest.fixture
-def session() -> Session:
+def session(database_url: str) -> Iterator[Session]:
     """Policy 5 of rules 2, 1 and 3 is enforced by h1 (ingress) and h2 (egress); rule 4 stands nowhere."""
-    session = empty_database()
+    empty(database_url)
+    store = Store(database_url)
+    with store.write(ordered=False) as session:
+        _fill(session)
+        yield session
+    store.close()
+
+
+def _fill(session: Session) -> None:
     for host in ("h1", "h2", "h3"):
         add_host(session, host, NOW)
     for number in (1, 2, 3, 4):
@@ -41,7 +50,6 @@ def session() -> Session:
     add_group(session, 7, ports=(add_port(session, 10),), ingress_firewall_policy_id=policy)
     add_group(session, 8, ports=(add_port(session, 11, host="h2"),), egress_firewall_policy_id=policy)
     add_port(session, 12, host="h3")
-    return session
 
 
 def packets(session: Session) -> dict[str, int]:
