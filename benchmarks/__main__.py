@@ -6,10 +6,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import api
-from benchmarks.row import print_table, write_json
+from benchmarks import api, compiler, router
+from benchmarks.plot import draw
+from benchmarks.row import Row, Skipped, print_table, write_json
 
 _LATEST = Path(__file__).with_name("latest.json")
+_PLOT = Path(__file__).parents[1] / "docs" / "images" / "cost-of-a-packet.svg"
+#: Each has ``rows(wanted, tell)``, and raises ``Skipped`` where it cannot measure.
+_MODULES = (api, compiler, router)
 
 
 def main() -> None:
@@ -19,13 +23,22 @@ def main() -> None:
     arguments = parser.parse_args()
     errors = Console(stderr=True)
     console = Console(width=None if sys.stdout.isatty() else 200)
+    rows: list[Row] = []
+    skipped: list[str] = []
     with errors.status("starting") as status:
-        rows = list(api.rows(lambda key: key.startswith(arguments.only or ""), status.update))
+        for module in _MODULES:
+            try:
+                rows.extend(module.rows(lambda key: key.startswith(arguments.only or ""), status.update))
+            except Skipped as reason:
+                skipped.append(f"{module.__name__}: {reason}")
     print_table(rows, console)
     console.print("Peers that say `recorded` were not measured in this run; their ratio crosses machines.", style="dim")
+    for line in skipped:
+        console.print(f"skipped {line}", style="yellow")
     if arguments.only is None:
         write_json(rows, _LATEST)
-        errors.print(f"written to {_LATEST}", style="dim")
+        draw(rows, _PLOT)
+        errors.print(f"written to {_LATEST} and {_PLOT}", style="dim")
 
 
 if __name__ == "__main__":

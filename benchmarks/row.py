@@ -17,6 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 
+class Skipped(Exception):
+    """Rows that this machine cannot measure; the message says why."""
+
+
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
     """What ``n`` measurements gave. ``source`` says where, if not in this run."""
 
