@@ -1,6 +1,6 @@
 # Everything a user or a developer of Portward does, by name. `make` alone lists it.
 .DEFAULT_GOAL := help
-.PHONY: help setup setup-test demo run test lint unit wire properties packets soak bench reference lock clean
+.PHONY: help setup setup-test setup-bench demo run test lint unit wire properties packets soak bench reference lock clean
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest -q
 
@@ -34,7 +34,10 @@ unit wire properties packets: setup-test  ## one kind of test
 soak: setup-test  ## packet tests that draw their cases, from new seeds, for 10 minutes each (MINUTES=n)
 	PORTWARD_SOAK_MINUTES=$(or $(MINUTES),10) $(PYTEST) -s -m soak tests/packets
 
-bench: setup-test  ## what must be fast, measured beside its peers; writes benchmarks/latest.json
+setup-bench:  ## install what the benchmarks compare with, too
+	@scripts/setup bench
+
+bench: setup-bench  ## what must be fast, measured beside its peers; writes benchmarks/latest.json
 	@PYTHONPATH=tests $(PYTHON) -m benchmarks
 
 reference:  ## renew the pages of docs/reference that follow from the code
