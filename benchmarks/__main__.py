@@ -6,14 +6,14 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import api, compiler, router
+from benchmarks import api, compiler, router, way
 from benchmarks.plot import draw
 from benchmarks.row import Row, Skipped, print_table, write_json
 
 _LATEST = Path(__file__).with_name("latest.json")
 _PLOT = Path(__file__).parents[1] / "docs" / "images" / "cost-of-a-packet.svg"
 #: Each has ``rows(wanted, tell)``, and raises ``Skipped`` where it cannot measure.
-_MODULES = (api, compiler, router)
+_MODULES = (api, compiler, router, way)
 
 
 def main() -> None:

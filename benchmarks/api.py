@@ -20,7 +20,7 @@ def rows(wanted: Callable[[str], bool], tell: Callable[[str], None]) -> Iterator
     """Measure the rows whose keys are ``wanted``; ``tell`` hears what is measured just now."""
     if not any(wanted(key) for key, *_ in _MEASUREMENTS):
         return
-    for database, server in (("sqlite", _sqlite), ("postgresql", _postgresql)):
+    for database, server in DATABASES:
         with server() as url, running(url) as api:
             for key, params, measure, neutron in _MEASUREMENTS:
                 if wanted(key):
@@ -99,3 +99,7 @@ def _sqlite() -> Iterator[str]:
 def _postgresql() -> Iterator[str]:
     with PostgreSQL() as server:
         yield server.create()
+
+
+#: Databases to measure on, by name: each gives the URL of an empty one.
+DATABASES = (("sqlite", _sqlite), ("postgresql", _postgresql))

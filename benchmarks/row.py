@@ -28,6 +28,7 @@ class Figures(msgspec.Struct, frozen=True, kw_only=True):
     min: float
     max: float
     n: int
+    p99: float | msgspec.UnsetType = msgspec.UNSET
     source: str | msgspec.UnsetType = msgspec.UNSET
 
 
@@ -47,10 +48,15 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
         return None if first is None else round(self.portward.median / first.median, 4)
 
 
-def figures(values: Sequence[float]) -> Figures:
-    """The figures of ``values``, rounded to 4 digits after the point."""
+def figures(values: Sequence[float], *, tail: bool = False) -> Figures:
+    """The figures of ``values``, rounded to 4 digits after the point; with a ``tail``, also what 99 % stay below."""
+    ordered = sorted(values)
     return Figures(
-        median=round(statistics.median(values), 4), min=round(min(values), 4), max=round(max(values), 4), n=len(values)
+        median=round(statistics.median(values), 4),
+        min=round(ordered[0], 4),
+        max=round(ordered[-1], 4),
+        n=len(values),
+        p99=round(ordered[(99 * len(ordered) + 99) // 100 - 1], 4) if tail else msgspec.UNSET,
     )
 
 
@@ -75,13 +81,14 @@ def print_table(rows: Sequence[Row], console: Console) -> None:
     table = Table(box=None, header_style="bold", pad_edge=False)
     for column in ("what", "with", "unit", "peer"):
         table.add_column(column, no_wrap=column != "peer", overflow="fold")
-    for column in ("median", "min", "max", "n", "ratio"):
+    for column in ("median", "p99", "min", "max", "n", "ratio"):
         table.add_column(column, justify="right")
     for row in rows:
         peers = "; ".join(f"{name} {_range(peer)}" for name, peer in row.peers.items())
         own = row.portward
         params = " ".join(f"{name}={value}" for name, value in row.params.items())
-        numbers = (f"{own.median:.2f}", f"{own.min:.2f}", f"{own.max:.2f}", str(own.n))
+        tail = "" if own.p99 is msgspec.UNSET else f"{own.p99:.2f}"
+        numbers = (f"{own.median:.2f}", tail, f"{own.min:.2f}", f"{own.max:.2f}", str(own.n))
         table.add_row(row.key, params, row.unit, peers, *numbers, "" if row.ratio is None else f"{row.ratio:.3f}")
     console.print(table, highlight=False)
 

@@ -26,9 +26,9 @@ class ProcessError(Exception):
 
 
 class Portward:
-    """``portward api`` and ``portward agent`` with everything they write in ``directory``."""
+    """``portward api`` and ``portward agent`` with everything they write in ``directory``, but for a ``database``."""
 
-    def __init__(self, directory: Path) -> None:
+    def __init__(self, directory: Path, database: str | None = None) -> None:
         self.directory = directory
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("PORTWARD_")}
         api, agents = _free_port(), _free_port()
@@ -38,7 +38,7 @@ class Portward:
         self.config.write_text(
             f'[api]\nlisten = "127.0.0.1:{api}"\n\n'
             f'[agent_api]\nlisten = "127.0.0.1:{agents}"\n\n'
-            f'[database]\nurl = "sqlite:///{directory}/portward.db"\n\n'
+            f'[database]\nurl = "{database or f"sqlite:///{directory}/portward.db"}"\n\n'
             f'[agent]\nhost = "{HOST}"\napi = "{self.agents_url}"\nstate_dir = "{directory}/agent"\n'
         )
         self._running: dict[str, subprocess.Popen[bytes]] = {}
