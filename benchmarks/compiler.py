@@ -60,7 +60,8 @@ def _full(name: str, rules: Sequence[Rule]) -> Row:
 
 def _edits(rules: Sequence[Rule]) -> Figures:
     """A rule moved to another place, again and again: an edit compiles its policy, and no other."""
-    return figures([_compiled([*rules[place + 1 :], rules[place]]) for place in range(0, len(rules), len(rules) // 20)])
+    places = range(0, len(rules), len(rules) // 20)
+    return figures([_compiled([*rules[:place], *rules[place + 1 :], rules[place]]) for place in places])
 
 
 def _compiled(rules: Sequence[Rule]) -> float:

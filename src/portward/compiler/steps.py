@@ -80,24 +80,34 @@ class _Rest:
 
     def best(self) -> tuple[Step, bool]:
         """The next step, taken out of the rest, and whether it is a lookup that pays."""
-        first = [place for place in self.places if not self.earlier[place] & self.members]
-        choices: list[tuple[Step, list[int]]] = [(self._ranges(first), first)]
-        for key in self._keys():
-            hashed = self._hash(key)
-            if hashed is not None:
-                choices.append(hashed)
-        savings = [self._saving(step, places) for step, places in choices]
-        best = max(range(len(choices)), key=savings.__getitem__)
-        if savings[best] > 0:
-            step, places = choices[best]
-        else:
-            step, places = Linear(self.elements(first)), first
+        step, places, paid = self._choice()
         if isinstance(step, Hash):
-            self.chained -= not all(map(Cells(self.version, step.key).is_verdict, step.buckets.values()))
+            self.chained -= not self._is_exact(step)
         taken = set(places)
         self.places = [place for place in self.places if place not in taken]
         self.members = as_members(self.places)
-        return step, savings[best] > 0
+        return step, paid
+
+    def _choice(self) -> tuple[Step, list[int], bool]:
+        hashes = list[tuple[Step, list[int]]]()
+        for key in self._keys():
+            hashed = self._hash(key)
+            if hashed is not None:
+                step, places = hashed
+                if len(places) == len(self.places) and self._is_exact(step) and self._saving(step, places) > 0:
+                    return step, places, True  # one lookup without a chain for all that is left: nothing is cheaper
+                hashes.append(hashed)
+        first = [place for place in self.places if not self.earlier[place] & self.members]
+        choices = [(self._ranges(first), first), *hashes]
+        savings = [self._saving(step, places) for step, places in choices]
+        best = max(range(len(choices)), key=savings.__getitem__)
+        if savings[best] > 0:
+            return *choices[best], True
+        return Linear(self.elements(first)), first, False
+
+    def _is_exact(self, step: Hash) -> bool:
+        """Whether every bucket of ``step`` is a verdict."""
+        return all(map(Cells(self.version, step.key).is_verdict, step.buckets.values()))
 
     def _saving(self, step: Step, places: list[int]) -> float:
         return sum([self.costs[place] for place in places]) - step_cost(self.version, step)

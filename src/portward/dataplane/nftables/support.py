@@ -78,7 +78,7 @@ def _lacking() -> str:
         try:
             attempt(feature)
         except NftError as error:
-            return f"{feature.name} cannot be used: {error}"
+            return f"{feature.name} cannot be used ({str(error).splitlines()[0]})"
     return ""
 
 
