@@ -15,6 +15,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
+from portward.dataplane.nftables.netlink import NETFILTER, Netlink
 from portward.dataplane.protocol import DataplaneError
 
 _OUTPUT_JSON = 1 << 4  # nftables/libnftables.h
@@ -55,10 +56,12 @@ class Nft:
 
     Raises:
         NftError: the library is missing, or gives no handle.
+        NetlinkError: the kernel gives no socket.
     """
 
     def __init__(self) -> None:
         self._library = _library()
+        Netlink(NETFILTER).close()  # libnftables ends the whole process when it gets no socket
         self._handle = self._library.nft_ctx_new(0)
         if not self._handle:
             raise NftError("libnftables gave no handle: CAP_NET_ADMIN is needed, and a kernel with nf_tables")

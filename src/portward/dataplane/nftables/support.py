@@ -53,13 +53,13 @@ def attempt(feature: Feature) -> None:
 
     Raises:
         NftError: it cannot be used here.
-        NamespaceError: no namespace can be made to try it in.
+        DataplaneError: it cannot be tried.
     """
     _try(feature.commands)
 
 
 def require() -> None:
-    """Make sure that everything can be used; where no namespace can be made to try it, take it that it can.
+    """Make sure that everything can be used; where nothing can be tried, take it that it can.
 
     Raises:
         Unsupported: something cannot; it says what, and what is needed.
@@ -68,8 +68,8 @@ def require() -> None:
         _try("; ".join(feature.commands for feature in FEATURES))
     except NftError as error:
         raise Unsupported(f"{_lacking() or error}; {NEEDED} are needed: install them and restart the agent") from error
-    except NamespaceError:
-        return  # then the first change shows it
+    except DataplaneError:
+        return  # no namespace, no descriptor: then the first change says so
 
 
 def _lacking() -> str:
@@ -77,7 +77,7 @@ def _lacking() -> str:
     for feature in FEATURES:
         try:
             attempt(feature)
-        except NftError as error:
+        except DataplaneError as error:
             return f"{feature.name} cannot be used ({str(error).splitlines()[0]})"
     return ""
 
@@ -95,7 +95,10 @@ def _try(commands: str) -> None:
             errors.append(error)
 
     thread = threading.Thread(target=inside, name="portward-support")
-    thread.start()
+    try:
+        thread.start()
+    except RuntimeError as error:
+        raise NamespaceError(f"no thread can be started: {error}") from error
     thread.join()
     if errors:
         raise errors[0]

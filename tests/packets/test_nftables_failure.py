@@ -1,0 +1,318 @@
+"""What is refused, and what vanishes: the port says why, what was enforced stays, and all heals with the cause gone."""
+
+import ctypes
+import os
+import re
+import select
+import subprocess
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from packets.builders import ALLOW_ALL, Guard, edited, new_id, state_of
+from packets.nftables_router import enforcing, nft, ruleset, udp
+from packets.refusals import REASON, free_descriptors, refusing
+from packets.test_nftables_restart import bound, comes_to, ip
+from portward.dataplane.nftables import libnftables, support
+from portward.dataplane.nftables.driver import NftablesDataplane
+from portward.dataplane.nftables.namespace import Step
+from portward.dataplane.nftables.support import Feature, Unsupported
+from portward.lab import Lab, Outcome, Stream
+from portward.model import HostState
+
+PASSED, SILENT = Outcome.PASSED, Outcome.SILENT
+OLD = udp(5001, 5003, 5005)
+OLD_GUARDS = {"blue": Guard(ingress=OLD), "red": Guard(egress=ALLOW_ALL)}
+NEW_GUARDS = {
+    "blue": Guard(ingress=edited(OLD, *udp(5002, 5003, 5005).rules)),
+    "green": Guard(),
+    "red": OLD_GUARDS["red"],
+}
+OLD_DECIDES, NEW_DECIDES = (PASSED, SILENT), (SILENT, PASSED)
+NONE = [None] * 3  # no error, of each port of the new guards
+STEPS = (Step.PREPARED, Step.SWITCHED, Step.REMOVED)
+
+
+def decides(lab: Lab) -> tuple[Outcome, ...]:
+    """What becomes of a packet that the old policies alone allow, and of one that the new ones alone do."""
+    return tuple(lab.red.probe("udp", lab.blue.address(), port).outcome for port in (5001, 5002))
+
+
+@pytest.fixture
+def steady(lab: Lab) -> Iterator[None]:
+    """Traffic all the time: old and new policies allow 5003 and 5005 and deny 5004 and 5006. None is lost or leaks."""
+    flows = [
+        lab.red.flow(lab.blue.address(version), port, source_port=source_port)
+        for version in (4, 6)
+        for port, source_port in ((5003, 40003), (5005, None), (5004, 40004), (5006, None))
+    ]
+    with enforcing(lab) as enforce:
+        enforce(**OLD_GUARDS)
+    with lab.red.stream(flows, rate=4_000) as stream:
+        yield
+        nothing_wrong(stream, passing={5003, 5005})
+
+
+def nothing_wrong(stream: Stream, *, passing: set[int]) -> None:
+    """Of each flow every packet arrived, or none, and there were some."""
+    counts = stream.stop()
+    seen = [f"{flow.port}: {count.received}/{count.sent}" for flow, count in zip(stream.flows, counts, strict=True)]
+    print(f"received/sent of each flow: {', '.join(seen)}")
+    assert all(count.sent > 20 for count in counts)
+    for flow, count in zip(stream.flows, counts, strict=True):
+        assert count.received == (count.sent if flow.port in passing else 0), flow
+
+
+def errors(dataplane: NftablesDataplane, wanted: HostState) -> list[str | None]:
+    return [port.error for port in dataplane.apply(wanted).ports]
+
+
+def objects(lab: Lab) -> int:
+    """How many chains, maps and sets our table has."""
+    return len(re.findall(r"^\t(?:chain|map|set) ", nft(lab.router_netns, "list table inet portward"), re.MULTILINE))
+
+
+@pytest.mark.usefixtures("steady")
+@pytest.mark.parametrize("adopting", [False, True], ids=["change", "build"])
+@pytest.mark.parametrize("step", STEPS)
+def test_a_step_that_is_refused_again_and_again_changes_nothing_piles_up_nothing_and_heals(
+    lab: Lab, step: Step, adopting: bool
+) -> None:
+    with enforcing(lab) as enforce:
+        before = HostState(generation=1) if adopting else enforce(**OLD_GUARDS)
+        wanted = state_of(lab.ports, NEW_GUARDS, before)
+        sizes = []
+        with refusing(step) as refused:
+            for attempt in range(1, 5):
+                said = errors(enforce.dataplane, wanted)
+                assert all(error is not None and REASON in error for error in said)
+                assert decides(lab) == (NEW_DECIDES if step is Step.REMOVED else OLD_DECIDES)
+                assert not select.select(enforce.dataplane.watched(), [], [], 0)[0], "it would try without a pause"
+                assert len(refused) >= attempt
+                sizes.append(objects(lab))
+        assert sizes[3] == sizes[1], "each attempt leaves more in the kernel"
+        assert errors(enforce.dataplane, wanted) == NONE
+        assert decides(lab) == NEW_DECIDES
+        healed = len(ruleset(lab.router_netns).splitlines())
+    with enforcing(lab) as afresh:  # which removes whatever an earlier life left
+        afresh(**NEW_GUARDS)
+        assert len(ruleset(lab.router_netns).splitlines()) == healed, "something was left behind"
+
+
+@pytest.mark.usefixtures("steady")
+@pytest.mark.parametrize("step", STEPS)
+def test_after_a_refused_step_another_change_is_made_as_if_nothing_had_been(lab: Lab, step: Step) -> None:
+    """Names that leftovers of the first bear are used again by the second: a list and a device that come back."""
+    with enforcing(lab) as enforce:
+        before = enforce(**NEW_GUARDS)
+        with refusing(step):
+            assert errors(enforce.dataplane, state_of(lab.ports, OLD_GUARDS, before)) != [None, None]
+        wanted = enforce(**NEW_GUARDS)
+        assert decides(lab) == NEW_DECIDES
+        assert lab.red.probe("udp", lab.green.address(), 5003).outcome is SILENT
+        with refusing(step):
+            enforce.dataplane.apply(state_of(lab.ports, OLD_GUARDS, wanted))
+            enforce.dataplane.apply(state_of(lab.ports, NEW_GUARDS, wanted))
+        enforce(**OLD_GUARDS)
+        assert decides(lab) == OLD_DECIDES
+        assert lab.red.probe("udp", lab.green.address(), 5001).outcome is PASSED
+
+
+def take_a_name(netns: str) -> None:
+    """Where the build is about to make a set, there is one of another type."""
+    serial = max(map(int, re.findall(r"v(\d+)/", nft(netns, "list table inet portward"))))
+    nft(netns, f"add map inet portward v{serial + 1}/covered {{ type ifname : mark; }}")
+
+
+def take_the_new_epoch(netns: str) -> None:
+    """What the switch leads to is gone."""
+    listed = nft(netns, "list table inet portward")
+    newest = max(re.findall(r"chain v(\d+)/(epoch/\d+/ffff) ", listed), key=lambda found: int(found[0]))
+    nft(netns, f"delete chain inet portward v{'/'.join(newest)}")
+
+
+def lead_to_what_is_to_go(netns: str) -> None:
+    """A rule of somebody else's jumps to a chain that the build replaces."""
+    oldest = min(re.findall(r"chain (v\d+/refuse)", nft(netns, "list table inet portward")))
+    nft(netns, "add chain inet portward theirs")
+    nft(netns, f"add rule inet portward theirs jump {oldest}")
+
+
+@pytest.mark.usefixtures("steady")
+@pytest.mark.parametrize(
+    ("after", "meddle", "reason"),
+    [
+        (Step.MARKS_CLEARED, take_a_name, "File exists"),
+        (Step.PREPARED, take_the_new_epoch, "No such file or directory"),
+        (Step.SWITCHED, lead_to_what_is_to_go, "Device or resource busy"),
+    ],
+    ids=["prepare", "switch", "remove"],
+)
+def test_what_the_kernel_itself_refuses_is_the_reason_and_heals(
+    lab: Lab, after: Step, meddle: Callable[[str], None], reason: str
+) -> None:
+    """Another program gets in the way between two transactions of a build."""
+    armed = [after]
+
+    def on_step(step: Step) -> None:
+        if step in armed:
+            armed.clear()
+            meddle(lab.router_netns)
+
+    with enforcing(lab, on_step=on_step) as enforce:
+        wanted = state_of(lab.ports, NEW_GUARDS, HostState(generation=0))
+        said = errors(enforce.dataplane, wanted)
+        assert [reason in (error or "") for error in said] == [True] * 3, said
+        assert decides(lab) == (NEW_DECIDES if after is Step.SWITCHED else OLD_DECIDES)
+        assert errors(enforce.dataplane, wanted) == NONE
+        assert decides(lab) == NEW_DECIDES
+        assert "theirs" not in nft(lab.router_netns, "list table inet portward")
+
+
+@pytest.fixture
+def namespace() -> Iterator[str]:
+    """A name for a namespace with a device ``qr-1``."""
+    name = f"qrouter-{new_id()}"
+    yield name
+    subprocess.run(["ip", "netns", "del", name], check=False)
+
+
+def make(namespace: str) -> None:
+    ip("netns", "add", namespace)
+    ip("-n", namespace, "link", "add", "qr-1", "type", "veth", "peer", "name", "p0")
+
+
+def descriptors() -> int:
+    return len(os.listdir("/proc/self/fd"))
+
+
+@pytest.mark.parametrize("step", Step)
+def test_a_namespace_that_vanishes_in_the_middle_of_a_change_is_told_and_enforced_when_it_is_back(
+    namespace: str, step: Step
+) -> None:
+    vanished: list[Step] = []
+
+    def vanish(reached: Step) -> None:
+        if reached is step and not vanished:
+            ip("netns", "del", namespace)
+            vanished.append(reached)
+
+    before = descriptors()
+    dataplane = NftablesDataplane(on_step=vanish)
+    make(namespace)
+    wanted = bound(namespace)
+    dataplane.apply(wanted)
+    assert vanished
+    assert comes_to(dataplane, wanted, lambda r: r.ports[0].error == f"namespace {namespace} does not exist")
+    make(namespace)
+    assert comes_to(dataplane, wanted, lambda report: report.ports[0].error is None)
+    assert '"qr-1" : jump' in nft(namespace, "list table inet portward")
+    dataplane.close()
+    assert descriptors() == before
+
+
+@pytest.mark.usefixtures("steady")
+def test_without_a_free_descriptor_a_namespace_says_so_and_others_go_on(lab: Lab, namespace: str) -> None:
+    """At every number of descriptors that are free, so at every place where one is needed; none is lost on the way."""
+    make(namespace)
+    before = descriptors()
+    with enforcing(lab) as enforce:
+        mine = enforce(**OLD_GUARDS)
+        wanted = HostState(generation=9, ports=(*mine.ports, *bound(namespace).ports), policies=mine.policies)
+        opened = descriptors()
+        said: list[str | None] = []
+        while len(said) < 20 and said[-1:] != [None]:
+            with free_descriptors(len(said)):
+                *ours, theirs = errors(enforce.dataplane, wanted)
+            said.append(theirs)
+            assert descriptors() in (opened, opened + 5), "a namespace takes five, and no more"
+            assert len(said) < 3 or ours == [None, None]  # even to look what they are takes two
+        assert said[-1] is None, said
+        assert len(said) > 3
+        assert all("Too many open files" in (error or "") for error in said[:-1]), said
+        assert '"qr-1" : jump' in nft(namespace, "list table inet portward")
+    assert descriptors() == before
+
+
+def test_what_an_earlier_agent_filters_ends_once_its_namespace_can_be_seen(lab: Lab) -> None:
+    """No port is covered, so none can say that it is still filtered: the dataplane asks to be called again."""
+    with enforcing(lab) as enforce:
+        enforce(blue=Guard())
+    with enforcing(lab) as enforce:
+        with free_descriptors(3):
+            enforce.dataplane.apply(HostState(generation=1))
+        assert enforce.dataplane.unfinished()
+        with refusing(Step.REMOVED):
+            enforce.dataplane.apply(HostState(generation=1))
+        assert enforce.dataplane.unfinished()
+        enforce.dataplane.apply(HostState(generation=1))
+        assert not enforce.dataplane.unfinished()
+    assert "portward" not in nft(lab.router_netns, "list ruleset")
+
+
+@pytest.mark.usefixtures("steady")
+def test_an_error_in_one_namespace_that_nobody_thought_of_is_that_namespaces_alone(lab: Lab, namespace: str) -> None:
+    make(namespace)
+    bugs: list[Exception] = []
+
+    def fail(_: Step) -> None:
+        if bugs:
+            raise bugs.pop()
+
+    with enforcing(lab, on_step=fail) as enforce:
+        mine = state_of(lab.ports, NEW_GUARDS, HostState(generation=0))
+        wanted = HostState(generation=9, ports=(*bound(namespace).ports, *mine.ports), policies=mine.policies)
+        bugs.append(MemoryError())
+        assert errors(enforce.dataplane, wanted) == [f"no memory is left for the rules of namespace {namespace}", *NONE]
+        assert decides(lab) == NEW_DECIDES
+        bugs.append(ZeroDivisionError())
+        assert errors(enforce.dataplane, wanted) == ["internal error of the dataplane; the agent's log has it", *NONE]
+        assert errors(enforce.dataplane, wanted) == [None, *NONE]
+
+
+@pytest.mark.usefixtures("steady")
+@pytest.mark.parametrize("missing", ["a word that this nft does not know", "something that this kernel does not have"])
+def test_an_nftables_or_a_kernel_that_is_too_old_is_the_reason_and_touches_nothing(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch, missing: str
+) -> None:
+    commands = (
+        "add rule inet t c meta newer"
+        if "word" in missing
+        else "add chain inet t n { type nat hook ingress priority 0; }"
+    )
+    monkeypatch.setattr(support, "FEATURES", (*support.FEATURES, Feature("the newer thing", commands)))
+    wanted = state_of(lab.ports, NEW_GUARDS, HostState(generation=0))
+    with enforcing(lab) as enforce:
+        for _ in range(2):
+            with pytest.raises(Unsupported, match=r"the newer thing cannot be used .* nftables 1\.0\.6 or newer"):
+                enforce.dataplane.apply(wanted)
+            assert decides(lab) == OLD_DECIDES
+        monkeypatch.undo()
+        assert errors(enforce.dataplane, wanted) == NONE
+        assert decides(lab) == NEW_DECIDES
+
+
+@pytest.mark.usefixtures("steady")
+def test_without_libnftables_the_version_that_is_needed_is_the_reason(
+    lab: Lab, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    libnftables._library.cache_clear()
+    monkeypatch.setattr(ctypes, "CDLL", without_libnftables)
+    wanted = state_of(lab.ports, NEW_GUARDS, HostState(generation=0))
+    with enforcing(lab) as enforce:
+        with pytest.raises(Unsupported, match=r"libnftables\.so\.1 is missing: install nftables 1\.0\.6 or newer"):
+            enforce.dataplane.apply(wanted)
+        assert decides(lab) == OLD_DECIDES
+        monkeypatch.undo()
+        assert errors(enforce.dataplane, wanted) == NONE
+        assert decides(lab) == NEW_DECIDES
+
+
+def without_libnftables(name: str | None, **options: bool) -> ctypes.CDLL:
+    """As ``ctypes.CDLL`` where nftables is not installed."""
+    if name == "libnftables.so.1":
+        raise OSError("cannot open shared object file")
+    return real_cdll(name, **options)
+
+
+real_cdll = ctypes.CDLL
