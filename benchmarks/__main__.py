@@ -6,14 +6,15 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import api, compiler, router, way
+from benchmarks import api, compiler, host, router, way
+from benchmarks.isolation import own_mounts
 from benchmarks.plot import draw
 from benchmarks.row import Row, Skipped, print_table, write_json
 
 _LATEST = Path(__file__).with_name("latest.json")
 _PLOT = Path(__file__).parents[1] / "docs" / "images" / "cost-of-a-packet.svg"
 #: Each has ``rows(wanted, tell)``, and raises ``Skipped`` where it cannot measure.
-_MODULES = (api, compiler, router, way)
+_MODULES = (api, compiler, router, host, way)
 
 
 def main() -> None:
@@ -21,6 +22,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", metavar="KEY", help="rows whose key begins so; latest.json is left as it is")
     arguments = parser.parse_args()
+    own_mounts()
     errors = Console(stderr=True)
     console = Console(width=None if sys.stdout.isatty() else 200)
     rows: list[Row] = []

@@ -1,7 +1,7 @@
 """What Portward is compared with on a router: nothing, connection tracking alone, and lists tried rule by rule."""
 
 import shutil
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
 
@@ -44,6 +44,16 @@ def lookups(router: Runner, policy: Policy, own: str) -> dict[str, Peer]:
     if has_iptables():
         peers[IPTABLES] = _iptables(router, policy, [])
     return peers | {OWN: _loaded(router, _table(["jump rules", "accept"], body=own))}
+
+
+def copies(policies: Mapping[str, Policy]) -> str:
+    """An nft table in which each device has a copy of its policy."""
+    lists = {device: "".join(f"{_nft(rule)}\n" for rule in policy.rules) for device, policy in policies.items()}
+    chains = "".join(f"chain port-{device} {{\n{rules}drop\n}}\n" for device, rules in lists.items())
+    leads = ", ".join(f'"{device}" : goto port-{device}' for device in policies)
+    ports = f"map ports {{ type ifname : verdict; elements = {{ {leads} }} }}\n"
+    tracked = ["ct state established,related accept", "ct state invalid drop"]
+    return _table([*tracked, "iifname vmap @ports", "oifname vmap @ports"], body=chains + ports)
 
 
 def has_iptables() -> bool:
