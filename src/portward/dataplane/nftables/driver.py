@@ -22,25 +22,15 @@ from portward.dataplane.netns import (
 from portward.dataplane.nftables import support
 from portward.dataplane.nftables.change import Planner
 from portward.dataplane.nftables.epochs import Epochs
-from portward.dataplane.nftables.lists import (
-    DeviceLists,
-    ListKey,
-    Part,
-    Policies,
-    RuleList,
-    Wanted,
-    deny_all,
-    rule_list,
-)
+from portward.dataplane.nftables.lists import Policies
 from portward.dataplane.nftables.namespace import RouterNamespace, Step
+from portward.dataplane.nftables.ports import enforce, unsuitable
 from portward.dataplane.nftables.ruleset import ReversePath
-from portward.dataplane.protocol import CleanupFailed, DataplaneError, Ledger, Reading
+from portward.dataplane.protocol import CleanupFailed, Ledger, Reading
 from portward.model import (
     CoveredPort,
-    Direction,
     HostState,
     InvalidValue,
-    PortKind,
     PortReport,
     PortwardError,
     Report,
@@ -55,10 +45,6 @@ class OwnNamespace(NamespaceError):
 
 #: Errors of opening a namespace that tell that nothing of ours is there.
 _NOTHING_THERE = (NoSuchNamespace, OwnNamespace, InvalidValue)
-
-
-class DeviceConflict(DataplaneError):
-    """Ports claim the same device: nobody can say which of them is right."""
 
 
 class NftablesDataplane:
@@ -108,7 +94,7 @@ class NftablesDataplane:
             support.require()
             self._supported = True
         self._watch.poll(0)  # what is mounted from here on is news for the next call
-        errors = {port.port.id: _unsuitable(port) for port in state.ports}
+        errors = {port.port.id: unsuitable(port) for port in state.ports}
         bound: dict[str | None, list[CoveredPort]] = {}
         for port in state.ports:
             if port.groups and port.port.binding is not None and errors[port.port.id] is None:
@@ -126,7 +112,7 @@ class NftablesDataplane:
             self._leave(keep=shares, vanished=bound)
         self._policies.update(state.policies)
         for identity, ports in shares.items():
-            errors.update(_enforce(self._namespaces[identity], ports, self._policies))
+            errors.update(enforce(self._namespaces[identity], ports, self._policies))
         reports = tuple(PortReport(port_id=port_id, error=error) for port_id, error in errors.items())
         return Report(generation=state.generation, ports=reports)
 
@@ -242,65 +228,3 @@ def _identity(name: str | None) -> NamespaceId:
         return namespace_id(fd)
     finally:
         os.close(fd)
-
-
-def _unsuitable(covered: CoveredPort) -> str | None:
-    """Why this driver cannot enforce the port, if it cannot."""
-    if not covered.groups:
-        return None
-    if covered.port.kind is PortKind.VM:
-        return "ports of virtual machines are not enforced on this host"
-    if covered.port.kind is PortKind.DISTRIBUTED_ROUTER:
-        return "interfaces of distributed routers are not enforced on this host"
-    if covered.port.binding is None:
-        return "the port has no device: its binding names none"
-    return None
-
-
-def _enforce(namespace: RouterNamespace, ports: list[CoveredPort], policies: Policies) -> dict[str, str | None]:
-    """Make the namespace enforce its ports; says port by port what is wrong."""
-    where = "the agent's own namespace" if namespace.name is None else f"namespace {namespace.name}"
-    claims: dict[str, list[CoveredPort]] = {}
-    for port in ports:
-        if port.port.binding is not None:
-            claims.setdefault(port.port.binding.device, []).append(port)
-    wrong: dict[str, str] = {}
-    devices: dict[str, DeviceLists] = {}
-    lists: dict[ListKey, tuple[Part, ...]] = {}
-    for device, claimants in claims.items():
-        try:
-            egress, ingress = _lists_of(claimants, policies)
-        except (DeviceConflict, InvalidValue) as error:
-            wrong[device] = f"{error}; all traffic of device {device} in {where} is denied"
-            egress = ingress = deny_all()
-        devices[device] = DeviceLists(egress.key, ingress.key)
-        lists |= {egress.key: egress.parts, ingress.key: ingress.parts}
-    try:
-        namespace.apply(Wanted(devices, lists))
-        for device in claims.keys() - wrong.keys():
-            has_master = namespace.links().get(device)
-            if has_master is None:
-                wrong[device] = f"device {device} is not in {where}"
-            elif has_master:
-                wrong[device] = f"device {device} in {where} is part of a bridge or bond: bind the port to that device"
-    except (PortwardError, OSError) as error:
-        wrong = dict.fromkeys(claims, str(error))
-    except MemoryError:
-        wrong = dict.fromkeys(claims, f"no memory is left for the rules of {where}")
-    except Exception:
-        _log.exception("namespace_failed", namespace=namespace.name)
-        wrong = dict.fromkeys(claims, "internal error of the dataplane; the agent's log has it")
-    return {port.port.id: wrong.get(device) for device, claimants in claims.items() for port in claimants}
-
-
-def _lists_of(claimants: list[CoveredPort], policies: Policies) -> tuple[RuleList, RuleList]:
-    """By which lists a device is decided, egress and ingress.
-
-    Raises:
-        DeviceConflict: several ports claim it.
-        InvalidValue: its port cannot be enforced as asked.
-    """
-    if len(claimants) > 1:
-        raise DeviceConflict(f"{len(claimants)} ports are bound to the same device")
-    egress, ingress = (rule_list(claimants[0], way, policies) for way in (Direction.EGRESS, Direction.INGRESS))
-    return egress, ingress

@@ -26,14 +26,14 @@ from portward.dataplane.nftables.libnftables import Nft, NftError, load
 from portward.dataplane.nftables.lists import Wanted
 from portward.dataplane.nftables.netlink import DUMP, NETFILTER, Netlink, NetlinkError, attribute, attributes
 from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, owner_mark
+from portward.dataplane.nftables.watch import TableWatch
 from portward.dataplane.protocol import DataplaneError, Ledger, Reading
 from portward.model import PortwardError
 
 # linux/netfilter/nf_tables.h, linux/rtnetlink.h
-_NFTABLES = 10 << 8
-_GET_TABLE, _NEW_GENERATION, _GET_GENERATION = _NFTABLES | 1, _NFTABLES | 15, _NFTABLES | 16
-_FAMILY_INET = 1
-_GROUP_NFTABLES, _GROUP_LINKS = 7, 1
+_GET_TABLE = 10 << 8 | 1
+_INET = struct.pack("!BBH", 1, 0, 0)
+_GROUP_LINKS = 1
 _GET_LINK, _IFINFOMSG, _IFLA_IFNAME, _IFLA_MASTER = 18, 16, 3, 10
 _ENOENT = 2
 #: How often a table that somebody else changes meanwhile is repaired in one go.
@@ -83,16 +83,13 @@ class RouterNamespace:
         self._links: dict[str, bool] | None = None
         with ExitStack() as undo:
             self._requests = undo.enter_context(in_namespace(fd, lambda: Netlink(NETFILTER)))
-            self._nftables = undo.enter_context(in_namespace(fd, lambda: Netlink(NETFILTER, groups=(_GROUP_NFTABLES,))))
+            self._watch = undo.enter_context(in_namespace(fd, lambda: TableWatch(self._requests)))
             self._route = undo.enter_context(
                 in_namespace(fd, lambda: Netlink(socket.NETLINK_ROUTE, groups=(_GROUP_LINKS,)))
             )
-            self._generation = self._read_generation()  # of the last commit whose events were read
             # Kept open: to close it after a commit waits until the kernel has freed what the commit deleted, 20 ms.
             self._nft = in_namespace(fd, Nft)
             undo.pop_all()
-        self._touched = False  # whether the commit whose events are half read concerns our table
-        self._commits = 0  # our own since the events were last read
 
     def __enter__(self) -> Self:
         return self
@@ -104,13 +101,13 @@ class RouterNamespace:
 
     def filenos(self) -> tuple[int, ...]:
         """Descriptors that become readable when links or nftables here change."""
-        return self._nftables.fileno(), self._route.fileno()
+        return self._watch.fileno(), self._route.fileno()
 
     def close(self) -> None:
         """Let go of the namespace. What is enforced stays enforced."""
         self._nft.close()
         self._requests.close()
-        self._nftables.close()
+        self._watch.close()
         self._route.close()
         os.close(self._fd)
 
@@ -133,12 +130,12 @@ class RouterNamespace:
         if self._route.events() != []:
             self._links = None
         for _ in range(_ATTEMPTS):
-            if self._disturbed():
+            if self._watch.disturbed():
                 self._installed = None
             elif self._installed is not None and self._installed.wanted == wanted and not self._to_remove:
                 return
             self._enforce(wanted)
-        if self._disturbed():
+        if self._watch.disturbed():
             self._installed = None
             raise DataplaneError(f"another program changes table {TABLE} as fast as it is repaired; stop it")
 
@@ -152,7 +149,7 @@ class RouterNamespace:
         except BaseException:
             # Also reads the events of its first half, which would wake the agent for ever. A transaction that failed
             # with an unknown end, as its process was killed, shows here if it was committed.
-            if self._disturbed():
+            if self._watch.disturbed():
                 self._installed = None
             raise
 
@@ -218,7 +215,7 @@ class RouterNamespace:
     def has_table(self) -> bool:
         """Whether our table is here, whoever made it."""
         try:
-            self._request(_GET_TABLE, attribute(1, TABLE.split()[1].encode() + b"\0"))
+            self._requests.request(_GET_TABLE, _INET + attribute(1, TABLE.split()[1].encode() + b"\0"))
         except NetlinkError as error:
             if error.errno == _ENOENT:
                 return False
@@ -292,37 +289,11 @@ class RouterNamespace:
                 self._nft.run(text)
             else:
                 in_namespace(self._fd, lambda: load(text))
-            self._commits += 1
+            self._watch.committed()
 
     def _clear_marks(self, which: MarkFilter, spare: frozenset[int] = frozenset()) -> None:
         in_namespace(self._fd, lambda: conntrack.clear_marks(self._epochs.mask, which, spare))
         self._on_step(Step.MARKS_CLEARED)
-
-    def _disturbed(self) -> bool:
-        """Whether somebody else changed our table since this was last asked.
-
-        Told by events alone, because the kernel raises its generation before it sends a commit's events: those of our
-        own commits are here when a commit returns, those of others may be half here, and the rest comes later.
-        """
-        events = self._nftables.events()
-        ours, self._commits = self._commits, 0
-        if events is None:  # some were lost, ours perhaps; the generation tells whether anybody else committed at all
-            before, self._generation, self._touched = self._generation, self._read_generation(), False
-            return (self._generation - before) % 2**32 != ours
-        commits = 0
-        for kind, payload in events:
-            if kind == _NEW_GENERATION:
-                self._generation = int.from_bytes(attributes(payload[4:])[1], "big")
-                commits, self._touched = commits + self._touched, False
-            elif kind >> 8 == _NFTABLES >> 8 and payload[0] == _FAMILY_INET:
-                self._touched |= attributes(payload[4:]).get(1) == TABLE.split()[1].encode() + b"\0"
-        return commits != ours
-
-    def _read_generation(self) -> int:
-        return int.from_bytes(attributes(self._request(_GET_GENERATION, b"")[4:])[1], "big")
-
-    def _request(self, kind: int, body: bytes) -> bytes:
-        return self._requests.request(kind, struct.pack("!BBH", _FAMILY_INET, 0, 0) + body)[0]
 
 
 def _read_links() -> dict[str, bool]:
