@@ -68,9 +68,16 @@ class Handlers:
 
         def read(call: Call) -> bytes:
             answered = _answered(partial(collection.index, resource), call)
-            if resource.has_defaults and call.authority.allows_own(f"get_{resource.schema.singular}"):
-                self._ensure_default_group(call.context)
-            return self._store.reading(answered)
+            may_have = resource.has_defaults and call.authority.allows_own(f"get_{resource.schema.singular}")
+
+            def unless_missing(session: Session) -> bytes | None:
+                return None if may_have and default_group.missing(session, call.context) else answered(session)
+
+            answer = self._store.reading(unless_missing)
+            if answer is None:
+                self._make_default_group(call.context)
+                answer = self._store.reading(answered)
+            return answer
 
         return self._handler(read, 200)
 
@@ -113,12 +120,11 @@ class Handlers:
 
         return handler
 
-    def _ensure_default_group(self, context: Context) -> None:
+    def _make_default_group(self, context: Context) -> None:
         """A list never fails because of it; what cannot be made now is made by the next."""
         try:
-            if self._store.reading(lambda session: default_group.missing(session, context)):
-                self._store.writing(lambda session: default_group.ensure(session, context, context.project_id))
-                self._news.announce()
+            self._store.writing(lambda session: default_group.ensure(session, context, context.project_id))
+            self._news.announce()
         except (PortwardError, SQLAlchemyError) as error:
             _log.error("default_group_failed", project=context.project_id, error=str(error))
 
