@@ -11,7 +11,8 @@ from portward.dataplane.nftables.epochs import MarkFilter
 from portward.dataplane.nftables.netlink import ACK, DUMP, NETFILTER, Netlink, NetlinkError, attribute, attributes
 from portward.dataplane.protocol import DataplaneError
 
-_NEW, _GET = 1 << 8, 1 << 8 | 1
+_NEW, _GET, _GET_STATISTICS = 1 << 8, 1 << 8 | 1, 1 << 8 | 5
+_ENTRIES = 1
 _TUPLE_ORIGINAL, _MARK, _ZONE, _MARK_MASK = 1, 8, 18, 21
 _PASSES = 8
 #: Admits every mark.
@@ -32,6 +33,8 @@ def clear_marks(mask: int, which: MarkFilter = ALL, spare: frozenset[int] = froz
     """
     cleared = 0
     with Netlink(NETFILTER) as netlink:
+        if not _entries(netlink):
+            return 0
         for _ in range(_PASSES):
             found = _marked(netlink, mask, which, spare)
             if not found:
@@ -43,6 +46,12 @@ def clear_marks(mask: int, which: MarkFilter = ALL, spare: frozenset[int] = froz
         f"connection marks in bits {mask:#x} come back when cleared: another program writes them; "
         "choose other bits in [nftables] ct_mark_mask"
     )
+
+
+def _entries(netlink: Netlink) -> int:
+    """How many there are in this namespace. To look for them goes through those of all namespaces, for 5 ms."""
+    answer = netlink.request(_GET_STATISTICS, struct.pack("!BBH", 0, 0, 0))[0]
+    return int.from_bytes(attributes(answer[4:])[_ENTRIES], "big")
 
 
 def _marked(netlink: Netlink, mask: int, which: MarkFilter, spare: frozenset[int]) -> list[bytes]:

@@ -98,6 +98,8 @@ class Nft:
         status = self._library.nft_run_cmd_from_buffer(self._handle, text.encode("ascii"))
         output: bytes = self._library.nft_ctx_get_output_buffer(self._handle)
         errors: bytes = self._library.nft_ctx_get_error_buffer(self._handle)
+        # What a handle has read of the ruleset, 1 MiB and more, it keeps until it is used again: so it is, for nothing.
+        self._library.nft_run_cmd_from_buffer(self._handle, b"\n")
         if status != 0:
             raise _refused(errors)
         return output.decode("utf-8", "replace")
@@ -139,6 +141,13 @@ def load(text: str) -> None:
         raise NftError(f"the process that loaded rules was killed: {signal.strsignal(-done.returncode)}")
     if done.returncode != 0:
         raise _refused(done.stderr)
+
+
+def give_back_memory() -> None:
+    """Let the system have what making a large text took: the C library would keep most of it (malloc_trim(3))."""
+    trim = getattr(ctypes.CDLL(None), "malloc_trim", None)  # glibc has it
+    if trim is not None:
+        trim(0)
 
 
 def _refused(said: bytes) -> NftError:
