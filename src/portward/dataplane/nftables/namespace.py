@@ -22,7 +22,7 @@ from portward.dataplane.nftables import conntrack, counters
 from portward.dataplane.nftables.adoption import NOTHING, look
 from portward.dataplane.nftables.change import Change, Installed, Planner, delete_unknown, objects_of
 from portward.dataplane.nftables.epochs import Epochs, MarkFilter
-from portward.dataplane.nftables.libnftables import Nft, NftError, load
+from portward.dataplane.nftables.libnftables import Nft, NftError, give_back_memory, load
 from portward.dataplane.nftables.lists import Wanted
 from portward.dataplane.nftables.netlink import DUMP, NETFILTER, Netlink, NetlinkError, attribute, attributes
 from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, owner_mark
@@ -78,6 +78,7 @@ class RouterNamespace:
         self._ledger = ledger
         self._on_step = on_step
         self._installed: Installed | None = None  # what stands, when that is certain
+        self._loaded_apart = False  # whether this change had a text so large
         self._to_remove = ""  # the transaction that deletes what nothing leads to any more
         self._replaced: tuple[tuple[str, str], ...] = ()  # what that deletes and may have counted
         self._links: dict[str, bool] | None = None
@@ -152,6 +153,10 @@ class RouterNamespace:
             if self._watch.disturbed():
                 self._installed = None
             raise
+        finally:
+            if self._loaded_apart:
+                self._loaded_apart = False
+                give_back_memory()
 
     def _change(self, installed: Installed, wanted: Wanted) -> None:
         if self._to_remove:
@@ -288,6 +293,7 @@ class RouterNamespace:
             if len(text) < _BIG_LOAD:
                 self._nft.run(text)
             else:
+                self._loaded_apart = True
                 in_namespace(self._fd, lambda: load(text))
             self._watch.committed()
 
