@@ -84,7 +84,7 @@ def test_no_packet_is_missed_or_counted_twice_while_its_policy_changes(lab: Lab,
                 if times % 9 == 0:
                     life.totals()
             sent = [count.sent for count in stream.stop()]
-        assert min(sent) > 1000
+        assert min(sent) > 100
         assert life.packets(*denied) == sent
 
 
