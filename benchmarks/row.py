@@ -43,9 +43,9 @@ class Row(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def ratio(self) -> float | None:
-        """Portward's median divided by the first peer's."""
+        """Portward's median divided by the first peer's, where that is not 0."""
         first = next(iter(self.peers.values()), None)
-        return None if first is None else round(self.portward.median / first.median, 4)
+        return None if first is None or not first.median else round(self.portward.median / first.median, 4)
 
 
 def figures(values: Sequence[float], *, tail: bool = False) -> Figures:
