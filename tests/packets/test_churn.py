@@ -10,7 +10,7 @@ import time
 from collections import Counter
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
-from itertools import cycle
+from itertools import cycle, permutations
 from types import TracebackType
 from typing import Self
 
@@ -73,6 +73,7 @@ class World:
     second: Rules
     blue: Guard
     uses_second: bool = False
+    crossed: bool = False  # whether green is guarded by the policy that blue is not
     red: Guard | None = None
     green: Guard | None = None
 
@@ -86,7 +87,8 @@ class World:
         if self.red is not None:
             guards["red"] = replace(self.red, egress=used)
         if self.green is not None:
-            guards["green"] = replace(self.green, ingress=used)
+            other = (self.first if self.uses_second else self.second).policy()
+            guards["green"] = replace(self.green, ingress=other if self.crossed else used)
         return guards
 
 
@@ -107,6 +109,9 @@ class Changes:
             "port in or out of its group": self._port,
             "port into another group": lambda world: replace(
                 world, blue=Guard(egress=ALLOW_ALL), uses_second=not world.uses_second
+            ),
+            "ports exchange their policies": lambda world: replace(
+                world, green=world.green or Guard(egress=ALLOW_ALL), crossed=True, uses_second=not world.uses_second
             ),
             "shape of the policy": self._shape,
         }
@@ -164,7 +169,7 @@ class Changes:
         return self._loose(world, rules)
 
     def _group(self, world: World) -> World:
-        return replace(world, green=Guard(egress=ALLOW_ALL) if world.green is None else None)
+        return replace(world, green=Guard(egress=ALLOW_ALL) if world.green is None else None, crossed=False)
 
     def _admin_state(self, world: World) -> World:
         return world if world.green is None else replace(world, green=replace(world.green, up=not world.green.up))
@@ -270,6 +275,7 @@ def test_a_thousand_changes_of_every_kind_lose_nothing_leak_nothing_and_decide_t
     print(f"\nseed {seed()}")
     world = World(Rules(policy().id), Rules(policy().id), Guard(egress=ALLOW_ALL))
     changes, made, shapes = Changes(chance), Counter[str](), Counter[str]()
+    both_ways = 0  # changes by which one port lost what it had and another got what it had not
     with (
         lab.red.stream(denied_flows, rate=DENIED_RATE) as denied,
         lab.red.stream(allowed_flows, rate=ALLOWED_RATE) as allowed,
@@ -291,18 +297,24 @@ def test_a_thousand_changes_of_every_kind_lose_nothing_leak_nothing_and_decide_t
             assert outcome in allowed_outcomes, f"change {number} ({kind}): {probed}"
             bursts.send(turned)
             made[kind] += 1
+            turns = {(receivers[request], outcome is Outcome.PASSED) for request, outcome in turned.items()}
+            both_ways += any(
+                turns >= {(one, True), (other, False)} for one, other in permutations((lab.blue, lab.green))
+            )
             shapes[world.used.shape] += 1
             before |= turned
         denied_counts, allowed_counts, late = denied.stop(), allowed.stop(), bursts.late()
     lost = sum(count.sent - count.received for count in allowed_counts)
     leaked = sum(now.received for now in denied_counts) - sum(received)
     print(f"{made.total()} changes, each of which turned a flow: {dict(made)}; shapes {dict(shapes)}")
+    print(f"{both_ways} of them let one port have what it had not, and took from another what it had")
     print(f"leaked {leaked} of {sum(count.sent for count in denied_counts)} packets that are denied throughout")
     print(f"lost {lost} of {sum(count.sent for count in allowed_counts)} that are allowed throughout")
     print(f"late {sum(map(abs, late.values()))} of {bursts.sent} sent after a change on flows that it turned")
     assert (leaked, lost, late) == (0, 0, {})
     assert sum(count.sent for count in denied_counts) > 100 * made.total()
     assert set(made) == set(changes.kinds)
+    assert both_ways > 0
     assert set(shapes) == set(FILLERS)
 
 

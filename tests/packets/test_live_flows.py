@@ -11,7 +11,7 @@ import pytest
 from packets.builders import ALLOW_ALL, Guard, both, edited, policy
 from packets.enforcer import Enforcer
 from packets.flows import Flows
-from portward.lab import Lab
+from portward.lab import Lab, Outcome
 from portward.model import Policy
 
 KEPT, CUT = 7001, 7002
@@ -58,6 +58,8 @@ def cuts() -> dict[str, Callable[[], Change]]:
         "its rule being disabled": lambda: blue_ingress(
             KEEP_AND_CUT, policy(list(KEEP_ONLY.rules), both("allow", "tcp", CUT, enabled=False))
         ),
+        "its allow becoming a reject": lambda: blue_ingress(KEEP_AND_CUT, lists(("allow", KEPT), ("reject", CUT))),
+        "its allow being narrowed": lambda: blue_ingress(lists(("allow", f"{KEPT}:{CUT}")), KEEP_ONLY),
         "another policy in the group": lambda: Change(
             {"blue": open_}, {"blue": Guard(KEEP_ONLY, ALLOW_ALL, id=open_.id)}
         ),
@@ -73,6 +75,25 @@ def cuts() -> dict[str, Callable[[], Change]]:
 
 def shut_of(rules: Policy) -> Guard:
     return Guard(policy(list(rules.rules)), ALLOW_ALL)
+
+
+def test_two_ports_that_exchange_their_policies_lose_and_keep_at_once(lab: Lab, enforce: Enforcer) -> None:
+    """What one allows and the other denies is the other way round after a single change."""
+    one, other = lists(("allow", "7001:7002"), ("deny", CUT + 1)), lists(("allow", KEPT), ("allow", CUT + 1))
+    groups = Guard(), Guard()
+
+    def protect(blue: Policy, green: Policy) -> None:
+        enforce(blue=Guard(blue, ALLOW_ALL, id=groups[0].id), green=Guard(green, ALLOW_ALL, id=groups[1].id))
+
+    protect(one, other)
+    with Flows() as flows:
+        for host, cut in ((lab.blue, CUT), (lab.green, CUT + 1)):
+            for version in (4, 6):
+                flows.open(lab.red, host.address(version), [KEPT], kept=True)
+                flows.open(lab.red, host.address(version), [cut], kept=False)
+        flows.change(lambda: protect(other, one))
+    assert lab.red.probe("udp", lab.blue.address(), CUT + 1).outcome is Outcome.PASSED
+    assert lab.red.probe("udp", lab.green.address(), CUT).outcome is Outcome.PASSED
 
 
 def run(lab: Lab, enforce: Enforcer, change: Change) -> None:
@@ -137,3 +158,28 @@ def test_a_connection_that_was_cut_goes_on_when_it_is_allowed_again(
         assert not connection.exchange(timeout=0.1)
         enforce(blue=guard)
         assert connection.exchange(timeout=3)
+
+
+@pytest.mark.parametrize("version", [4, 6])
+@pytest.mark.parametrize("side", ["the receiver's ingress", "the sender's egress"])
+@pytest.mark.parametrize("push", ["client", "server"])
+@pytest.mark.parametrize("protocol", ["tcp", "udp"])
+def test_after_changes_that_a_connection_slept_through_its_first_packet_is_judged_from_whichever_end(
+    lab: Lab, enforce: Enforcer, protocol: str, push: str, side: str, version: int
+) -> None:
+    def protect(rules: Policy) -> None:
+        if side == "the receiver's ingress":
+            enforce(blue=Guard(rules, ALLOW_ALL))
+        else:
+            enforce(red=Guard(ALLOW_ALL, rules))
+
+    protect(KEEP_AND_CUT)
+    address = lab.blue.address(version)
+    with (
+        lab.red.connect(protocol, address, KEPT, push=push) as kept,
+        lab.red.connect(protocol, address, CUT, push=push) as cut,
+    ):
+        for number in range(3):
+            protect(lists(("allow", KEPT), ("allow", 8000 + number)))
+        assert not cut.exchange(timeout=0.1)
+        assert kept.exchange()
