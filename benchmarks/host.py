@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -48,7 +48,7 @@ def rows(wanted: Callable[[str], bool], tell: Callable[[str], None]) -> Iterator
         raise Skipped("namespaces need root")
     for count in (1, 200):
         with routers([f"pw-bench-{number}" for number in range(count)], _PORTS // count) as names:
-            state = host_state(names, _PORTS // count, _POLICIES, _RULES)
+            state = host_state(names, _PORTS // count, policies())
             if wanted(_COLD) or wanted(_MEMORY):
                 yield from _cold(tell, names, state)
             if wanted(_PLUG):
@@ -93,8 +93,8 @@ def _plugged(names: list[str]) -> list[float]:
     """Milliseconds from the call that makes a namespace until its table stands and decides, for some of them."""
     new = [f"pw-bench-new-{number}" for number in range(_PLUGGED)]
     each = _PORTS // len(names)
-    first = host_state(names, each, _POLICIES, _RULES)
-    late = host_state(new, 1, _POLICIES, _RULES, first=_PORTS)
+    first = host_state(names, each, policies())
+    late = host_state(new, 1, policies(), first=_PORTS)
     state = msgspec.structs.replace(first, ports=first.ports + late.ports)
     taken = []
     with Agent(state) as agent:
@@ -108,12 +108,17 @@ def _plugged(names: list[str]) -> list[float]:
     return taken
 
 
-def host_state(names: list[str], each: int, policies: int, rules: int, *, first: int = 0) -> HostState:
-    """``each`` ports in each of the namespaces ``names``, which use ``policies`` of about ``rules`` rules in turn."""
-    made = []
-    for number in range(policies):
-        case = workload(("w1", "w2", "acl")[number % 3], rules + number // 3)
-        made.append(Policy(id=str(uuid.UUID(int=number + 1)), version=1, rules=case.policy.rules))
+def policies() -> tuple[Policy, ...]:
+    """Policies of about a hundred rules, of all workloads."""
+    cases = [workload(("w1", "w2", "acl")[number % 3], _RULES + number // 3) for number in range(_POLICIES)]
+    return tuple(
+        Policy(id=str(uuid.UUID(int=number + 1)), version=1, rules=case.policy.rules)
+        for number, case in enumerate(cases)
+    )
+
+
+def host_state(names: Sequence[str], each: int, made: Sequence[Policy], *, first: int = 0) -> HostState:
+    """``each`` ports in each of the namespaces ``names``, which use the policies ``made`` in turn."""
     ports = [
         CoveredPort(
             port=Port(
@@ -123,9 +128,9 @@ def host_state(names: list[str], each: int, policies: int, rules: int, *, first:
             ),
             groups=(
                 Group(
-                    id=made[number % policies].id,
-                    ingress_policy_id=made[number % policies].id,
-                    egress_policy_id=made[number % policies].id,
+                    id=made[number % len(made)].id,
+                    ingress_policy_id=made[number % len(made)].id,
+                    egress_policy_id=made[number % len(made)].id,
                 ),
             ),
         )
@@ -215,9 +220,9 @@ class Agent:
 
 def _copies(name: str, state: HostState) -> tuple[float, float]:
     """Milliseconds and MiB of nft, that gives each port a copy of its policy; Portward's table is not there."""
-    policies = {policy.id: policy for policy in state.policies}
+    rules = {policy.id: policy for policy in state.policies}
     text = copies(
-        {covered.port.binding.device: policies[covered.groups[0].id] for covered in state.ports if covered.port.binding}
+        {covered.port.binding.device: rules[covered.groups[0].id] for covered in state.ports if covered.port.binding}
     )
     with TemporaryDirectory(prefix="pw-bench-") as directory:
         path = Path(directory) / "copies.nft"
