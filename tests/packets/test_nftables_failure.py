@@ -5,14 +5,16 @@ import os
 import re
 import select
 import subprocess
+import sys
 from collections.abc import Callable, Iterator
 
 import pytest
 
-from packets.builders import ALLOW_ALL, Guard, edited, new_id, state_of
+from packets.builders import ALLOW_ALL, Guard, edited, new_id, rule, state_of
 from packets.nftables_router import enforcing, nft, ruleset, udp
 from packets.refusals import REASON, free_descriptors, refusing
 from packets.test_nftables_restart import bound, comes_to, ip
+from portward.channel.messages import encode
 from portward.dataplane.nftables import libnftables, support
 from portward.dataplane.nftables.driver import NftablesDataplane
 from portward.dataplane.nftables.namespace import Step
@@ -316,3 +318,49 @@ def without_libnftables(name: str | None, **options: bool) -> ctypes.CDLL:
 
 
 real_cdll = ctypes.CDLL
+
+
+STARVED = """
+import resource, sys
+from portward.channel.messages import decode
+from portward.dataplane.nftables import NftablesDataplane
+from portward.model import HostState
+
+old, new = decode(sys.stdin.buffer.read(), list[HostState])
+dataplane = NftablesDataplane()
+print([port.error for port in dataplane.apply(old).ports], flush=True)
+held = int(open("/proc/self/statm").read().split()[0]) * resource.getpagesize()
+resource.setrlimit(resource.RLIMIT_AS, (max(held + (int(sys.argv[1]) << 20), 0), resource.RLIM_INFINITY))
+print([port.error for port in dataplane.apply(new).ports], flush=True)
+resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+print([port.error for port in dataplane.apply(new).ports], flush=True)
+"""
+
+
+@pytest.mark.usefixtures("steady")
+@pytest.mark.parametrize("mebibytes", [-1000, -8, 0])
+def test_an_agent_that_gets_no_memory_says_so_or_dies_and_opens_nothing(lab: Lab, mebibytes: int) -> None:
+    """libnftables ends the process it is in when it gets none; then the next one goes on."""
+    old = state_of(lab.ports, OLD_GUARDS, HostState(generation=0))
+    more = [rule("deny", "tcp", port, source=f"10.9.{port & 255}.0/24") for port in range(1, 10_001)]
+    ingress = edited(OLD, *NEW_GUARDS["blue"].ingress.rules, *more)
+    new = state_of(lab.ports, {**NEW_GUARDS, "blue": Guard(ingress=ingress)}, old)
+    agent = subprocess.run(
+        [sys.executable, "-c", STARVED, str(mebibytes)],
+        input=encode([old, new]),
+        capture_output=True,
+        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        check=False,
+    )
+    said = agent.stdout.decode().splitlines()
+    print(f"{mebibytes} MiB more: ended with {agent.returncode} and said {said[1:]} {agent.stderr.decode()[-300:]}")
+    assert said[0] == str([None, None])
+    if agent.returncode == 0:
+        assert "None" not in said[1]
+        assert said[2] == str(NONE)
+        assert decides(lab) == NEW_DECIDES
+    else:
+        assert decides(lab) == OLD_DECIDES
+        with enforcing(lab) as enforce:
+            enforce(**NEW_GUARDS)
+            assert decides(lab) == NEW_DECIDES

@@ -5,10 +5,10 @@ Refused are names that are not validated, and files under ``/run/netns`` that ar
 netns add`` makes the file first and mounts the namespace on it a moment later).
 """
 
+import _thread
 import ctypes
 import fcntl
 import os
-import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import NamedTuple, TypeVar
@@ -21,6 +21,7 @@ DIRECTORY = Path("/run/netns")
 
 _CLONE_NEWNET = 0x40000000
 _NS_GET_NSTYPE = 0xB703  # ioctl_ns(2)
+_START = 5.0  # seconds within which a thread runs, if it ever does
 _Result = TypeVar("_Result")
 _libc = ctypes.CDLL(None, use_errno=True)
 
@@ -89,29 +90,58 @@ def in_namespace(namespace: str | int, function: Callable[[], _Result]) -> _Resu
         os.close(fd)
 
 
-def _enter(fd: int) -> None:
-    if _libc.setns(fd, _CLONE_NEWNET) != 0:
-        reason = os.strerror(ctypes.get_errno())
-        raise NamespaceError(f"cannot enter the network namespace: {reason} (CAP_SYS_ADMIN is needed)")
+def in_new_namespace(function: Callable[[], _Result]) -> _Result:
+    """What ``function`` returns, or raises, when it runs inside a namespace without a name, which ends with it.
+
+    Raises:
+        NamespaceError: there can be no such namespace.
+    """
+    return _run_in_thread(lambda: _call("made", _libc.unshare(_CLONE_NEWNET)), function)
 
 
 def _run_inside(fd: int, function: Callable[[], _Result]) -> _Result:
+    return _run_in_thread(lambda: _call("entered", _libc.setns(fd, _CLONE_NEWNET)), function)
+
+
+def _call(done: str, status: int) -> None:
+    if status != 0:
+        reason = os.strerror(ctypes.get_errno())
+        raise NamespaceError(f"the network namespace cannot be {done}: {reason} (CAP_SYS_ADMIN is needed)")
+
+
+def _run_in_thread(enter: Callable[[], None], function: Callable[[], _Result]) -> _Result:
+    """Call both in a thread of their own.
+
+    ``threading.Thread`` is not used: its ``start`` waits for ever for a thread that dies of a lack of memory before
+    its first line.
+    """
     results: list[_Result] = []
     failures: list[BaseException] = []
+    claim, started, ended = (_thread.allocate_lock() for _ in range(3))
+    started.acquire()
+    ended.acquire()
 
     def run() -> None:
+        if not claim.acquire(blocking=False):
+            return  # nobody waits any more
+        started.release()
         try:
-            _enter(fd)
+            enter()
             results.append(function())
         except BaseException as error:  # also KeyboardInterrupt and SystemExit belong to the caller's thread
             failures.append(error)
+        finally:
+            ended.release()
 
-    thread = threading.Thread(target=run, name="portward-netns")
     try:
-        thread.start()
+        _thread.start_new_thread(run, ())
     except RuntimeError as error:
-        raise NamespaceError(f"cannot enter the network namespace: {error} (memory, or a limit on threads)") from error
-    thread.join()
+        raise NamespaceError(f"no thread can be started: {error} (memory, or a limit on threads)") from error
+    if not started.acquire(timeout=_START) and claim.acquire(blocking=False):
+        raise NamespaceError("no thread can be started: there is no memory for it")
+    ended.acquire()
     if failures:
         raise failures[0]
+    if not results:
+        raise MemoryError
     return results[0]

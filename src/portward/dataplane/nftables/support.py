@@ -4,18 +4,14 @@ Rulesets that use everything which ours do are tried in a network namespace with
 thread that made it: nothing of the host is touched.
 """
 
-import ctypes
-import os
-import threading
 from typing import NamedTuple
 
-from portward.dataplane.netns import NamespaceError
+from portward.dataplane.netns import in_new_namespace
 from portward.dataplane.nftables.libnftables import Nft, NftError
 from portward.dataplane.protocol import DataplaneError
 
 #: Said to whoever lacks something.
 NEEDED = "nftables 1.0.6 or newer and Linux 5.10 or newer"
-_CLONE_NEWNET = 0x40000000
 _BASE = "add table inet t; add chain inet t c { type filter hook forward priority filter; }; "
 
 
@@ -83,22 +79,8 @@ def _lacking() -> str:
 
 
 def _try(commands: str) -> None:
-    errors: list[DataplaneError] = []
-
     def inside() -> None:
-        try:
-            if ctypes.CDLL(None, use_errno=True).unshare(_CLONE_NEWNET) != 0:
-                raise NamespaceError(f"no network namespace can be made: {os.strerror(ctypes.get_errno())}")
-            with Nft() as nft:
-                nft.run(_BASE + commands)
-        except DataplaneError as error:
-            errors.append(error)
+        with Nft() as nft:
+            nft.run(_BASE + commands)
 
-    thread = threading.Thread(target=inside, name="portward-support")
-    try:
-        thread.start()
-    except RuntimeError as error:
-        raise NamespaceError(f"no thread can be started: {error}") from error
-    thread.join()
-    if errors:
-        raise errors[0]
+    in_new_namespace(inside)
