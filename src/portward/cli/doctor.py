@@ -21,7 +21,7 @@ from portward.channel.client import Client
 from portward.cli.output import FAILED, Format, FormatOption, err, show_rows
 from portward.config import ConfigurationError, Settings, load
 from portward.dataplane.netns import DIRECTORY
-from portward.dataplane.nftables import support
+from portward.dataplane.nftables import foreign, support
 from portward.dataplane.nftables.libnftables import Nft
 from portward.dataplane.privileges import lacking
 from portward.model import PortwardError
@@ -106,6 +106,8 @@ def _look(context: typer.Context) -> Iterator[Finding]:
         lambda: check(settings),
         "see docs/how-to/identity.md and docs/how-to/operate.md",
     )
+    if not missing:
+        yield _marks(settings)
     yield _database(settings.database.url)
     yield _token(settings)
     if settings.agent.token:
@@ -123,6 +125,16 @@ def _attempt(what: str, used: str, trial: Callable[[], object], remedy: str) -> 
     except PortwardError as error:
         return Finding(what, used, False, str(error), remedy)
     return Finding(what, used, True, "works", remedy)
+
+
+def _marks(settings: Settings) -> Finding:
+    what, mask = "connection marks", settings.nftables.ct_mark_mask
+    try:
+        writers = foreign.mark_writers_beside_us(mask, own_namespace=settings.agent.allow_root_namespace)
+    except PortwardError as error:
+        return Finding(what, "agent", False, str(error), "see docs/design/nftables.md")
+    found = "; ".join(f"namespace {name}: {writer}" for name, those in writers.items() for writer in those)
+    return Finding(what, "agent", not found, found or f"only Portward writes bits {mask:#x}", foreign.ELSEWHERE)
 
 
 def _database(url: str) -> Finding:

@@ -53,6 +53,17 @@ def attributes(data: bytes) -> dict[int, bytes]:
     return found
 
 
+def elements(data: bytes) -> Iterator[bytes]:
+    """The value of each attribute in ``data``, a list in which all have one type, in order."""
+    at = 0
+    while at + 4 <= len(data):
+        length, _ = _ATTRIBUTE.unpack_from(data, at)
+        if length < 4:
+            break
+        yield data[at + 4 : at + length]
+        at += (length + 3) & ~3
+
+
 def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
     """Type, sequence number and payload of each message in ``data``."""
     at = 0
