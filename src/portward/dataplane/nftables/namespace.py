@@ -3,7 +3,7 @@
 A namespace is changed in small steps while nobody else touches our table, and built anew beside what is there when
 that is not known: when the agent starts, when somebody else changed the table, after a switch that failed. Building
 anew takes over from an earlier life without a gap: its epoch is read from the kernel and raised once.
-Foreign tables are never read, let alone written.
+Foreign tables are never written; they are read for rules that write our bits of connection marks, no more.
 """
 
 import os
@@ -22,6 +22,7 @@ from portward.dataplane.nftables import conntrack, counters
 from portward.dataplane.nftables.adoption import NOTHING, look
 from portward.dataplane.nftables.change import Change, Installed, Planner, delete_unknown, objects_of
 from portward.dataplane.nftables.epochs import Epochs, MarkFilter
+from portward.dataplane.nftables.foreign import MarkWriter, mark_writers
 from portward.dataplane.nftables.libnftables import Nft, NftError, give_back_memory, load
 from portward.dataplane.nftables.lists import Wanted
 from portward.dataplane.nftables.netlink import DUMP, NETFILTER, Netlink, NetlinkError, attribute, attributes
@@ -82,6 +83,7 @@ class RouterNamespace:
         self._to_remove = ""  # the transaction that deletes what nothing leads to any more
         self._replaced: tuple[tuple[str, str], ...] = ()  # what that deletes and may have counted
         self._links: dict[str, bool] | None = None
+        self.mark_writers: list[MarkWriter] = []  # rules of others, as of the last ``apply``, that write our bits
         with ExitStack() as undo:
             self._requests = undo.enter_context(in_namespace(fd, lambda: Netlink(NETFILTER)))
             self._watch = undo.enter_context(in_namespace(fd, lambda: TableWatch(self._requests)))
@@ -134,11 +136,21 @@ class RouterNamespace:
             if self._watch.disturbed():
                 self._installed = None
             elif self._installed is not None and self._installed.wanted == wanted and not self._to_remove:
-                return
+                if not self._mark_writers_gone():
+                    return
+                self._installed = None  # a build clears what they wrote
             self._enforce(wanted)
         if self._watch.disturbed():
             self._installed = None
             raise DataplaneError(f"another program changes table {TABLE} as fast as it is repaired; stop it")
+
+    def _mark_writers_gone(self) -> bool:
+        """Look for them if any may have come or gone; whether there were some and are none now."""
+        before = self.mark_writers
+        if self._watch.others_changed:
+            self.mark_writers = mark_writers(self._requests, self._epochs.mask)
+            self._watch.others_changed = False
+        return bool(before) and not self.mark_writers
 
     def _enforce(self, wanted: Wanted) -> None:
         try:

@@ -2,6 +2,7 @@
 
 import structlog
 
+from portward.dataplane.nftables.foreign import ELSEWHERE
 from portward.dataplane.nftables.lists import (
     DeviceLists,
     ListKey,
@@ -62,6 +63,9 @@ def enforce(namespace: RouterNamespace, ports: list[CoveredPort], policies: Poli
                 wrong[device] = f"device {device} is not in {where}"
             elif has_master:
                 wrong[device] = f"device {device} in {where} is part of a bridge or bond: bind the port to that device"
+        if namespace.mark_writers:
+            reason = f"{where}: {namespace.mark_writers[0]}, Portward's among them: {ELSEWHERE}"
+            wrong = dict.fromkeys(claims, reason) | wrong
     except (PortwardError, OSError) as error:
         wrong = dict.fromkeys(claims, str(error))
     except MemoryError:
