@@ -20,6 +20,8 @@ BASE_CHAIN = "forward"
 BASE_HOOK = "type filter hook forward priority filter; policy accept;"
 #: Answers to rejected packets a second and port; above it, silence (design, 2.7).
 REJECTS_A_SECOND = 100
+#: Devices that this limit holds for at the same time. The kernel sets aside 16 bytes and more for each.
+_REJECTING = 4096
 
 _COMMENT = 120  # bytes; nft takes 128
 
@@ -82,7 +84,7 @@ def skeleton(build: int, owner: str) -> str:
     ]
     return (
         f"set {covered} {{ type ifname; }}\n"
-        f"set {refused} {{ type ifname; flags dynamic,timeout; size 65535; timeout 1m; }}\n"
+        f"set {refused} {{ type ifname; flags dynamic,timeout; size {_REJECTING}; timeout 1m; }}\n"
         + "".join(f"map {name(build, direction)} {{ type ifname : verdict; }}\n" for direction in Direction)
         + f"chain {BASE_CHAIN} {{ {BASE_HOOK} }}\n"
         + chain_text(
