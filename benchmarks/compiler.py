@@ -2,59 +2,66 @@
 
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import AbstractContextManager
 from functools import partial
 
-from benchmarks.peers import IPTABLES, LINEAR, OWN, lookups
-from benchmarks.router import CASES, Router, interleaved, router
-from benchmarks.row import Figures, Row, figures, recorded
-from benchmarks.workloads import Workload, hard, workload
+import msgspec
+
+from benchmarks.peers import IPTABLES, LINEAR, OWN, Peer, find_iptables, iptables, lookups
+from benchmarks.router import CASES, NO_IPTABLES, interleaved
+from benchmarks.row import Figures, Row, Skipped, figures
+from benchmarks.testbed import Router, router
+from benchmarks.workloads import hard, workload
 from portward.compiler import compile_rules
 from portward.dataplane.nftables.layout import lay_out
 from portward.dataplane.nftables.lists import Part
-from portward.model import Rule, Stratum
+from portward.model import Prefix, Rule, Stratum
 
 _REPEATS = 5
-_PACKETS, _SLOW_PACKETS, _SLOW_FROM = 200_000, 5_000, 1000
-_PAIRWISE = recorded(60_000, source="pairwise Python at 10,000 rules, recorded, over 60 s")
+_PACKETS, _SLOW_PACKETS, _SLOW_FROM = 50_000, 2_000, 1000
+_PAIRWISE = "pairwise Python"
 
 
 def rows(wanted: Callable[[str], bool], tell: Callable[[str], None]) -> Iterator[Row]:
     """Measure the rows whose keys are ``wanted``; ``tell`` hears what is measured just now.
 
     Raises:
-        Skipped: this machine has no packet factory.
+        Skipped: this machine has no packet factory for the last of them; or, at the end, they came without iptables.
     """
     if wanted("compile.full"):
         for name in ("w1", "w2", "acl"):
             tell(f"compile.full {name}")
-            yield _full(name, workload(name, 10_000).policy.rules)
+            yield _full(name, workload(name, 10_000).policy.rules, workload(name, 1000).policy.rules)
         for name in ("wildcards", "nested", "ranges"):
             tell(f"compile.full {name}")
-            yield _full(name, hard(name, 10_000))
+            yield _full(name, hard(name, 10_000), hard(name, 1000))
     if wanted("compile.edit"):
         for name in ("w1", "w2", "acl"):
             tell(f"compile.edit {name}")
+            rules = workload(name, 1000).policy.rules
             yield Row(
                 key="compile.edit",
                 unit="ms",
-                params={"workload": name, "n": 1000},
-                portward=_edits(workload(name, 1000).policy.rules),
+                params={"workload": name, "n": len(rules)},
+                portward=_edits(rules),
+                peers={_PAIRWISE: _pairwise(rules)},
             )
     if wanted("compile.shape"):
-        with router() as made:
+        with router() as made, router() as apart:
+            command = find_iptables(apart)
             for name, n in CASES:
                 tell(f"compile.shape {name} n={n}")
-                yield _shape(made, name, n, workload(name, n))
+                yield _shape(made, (apart, command), name, n)
+        if command is None:
+            raise Skipped(NO_IPTABLES)
 
 
-def _full(name: str, rules: Sequence[Rule]) -> Row:
+def _full(name: str, rules: Sequence[Rule], tenth: Sequence[Rule]) -> Row:
     return Row(
         key="compile.full",
         unit="ms",
         params={"workload": name, "n": len(rules)},
         portward=figures([_compiled(rules) for _ in range(_REPEATS)]),
-        peers={"pairwise": _PAIRWISE},
+        peers={_PAIRWISE: _pairwise(tenth, times=100)},
     )
 
 
@@ -70,20 +77,67 @@ def _compiled(rules: Sequence[Rule]) -> float:
     return (time.perf_counter() - began) * 1000
 
 
-def _shape(made: Router, name: str, n: int, case: Workload) -> Row:
+def _pairwise(rules: Sequence[Rule], times: int = 1) -> Figures:
+    """What the plain way takes, which compares each rule with all before it; ``times`` that, if for more rules."""
+    values = []
+    for _ in range(3):
+        began = time.perf_counter()
+        _layers(rules)
+        values.append((time.perf_counter() - began) * 1000 * times)
+    shown = figures(values)
+    source = f"measured at {len(rules):,} rules, times {times}"
+    return shown if times == 1 else msgspec.structs.replace(shown, source=source)
+
+
+def _layers(rules: Sequence[Rule]) -> list[int]:
+    """How many rules at least must be looked at before each: one more than any earlier rule that it overlaps."""
+    layers: list[int] = []
+    boxes: list[tuple[int, ...]] = []
+    for rule in rules:
+        a, b, c, d, e, f, g, h = box = _box(rule)
+        layer = 0
+        for earlier, (i, j, k, m, n, o, p, q) in zip(layers, boxes, strict=True):
+            if a <= j and i <= b and c <= m and k <= d and e <= o and n <= f and g <= q and p <= h:
+                layer = max(layer, earlier + 1)
+        layers.append(layer)
+        boxes.append(box)
+    return layers
+
+
+def _box(rule: Rule) -> tuple[int, ...]:
+    """First and last source, destination, destination port and protocol of IPv4 packets that ``rule`` matches."""
+    ports, protocol = rule.destination_port, rule.protocol
+    return (
+        *_ends(rule.source),
+        *_ends(rule.destination),
+        *((ports.first, ports.last) if ports is not None else (0, 65535)),
+        *((protocol, protocol) if protocol is not None else (0, 255)),
+    )
+
+
+def _ends(network: Prefix | None) -> tuple[int, int]:
+    return (int(network[0]), int(network[-1])) if network is not None else (0, 2**32 - 1)
+
+
+def _shape(made: Router, beside: tuple[Router, str | None], name: str, n: int) -> Row:
+    case = workload(name, n)
     body = lay_out((Part(Stratum.TENANT, case.policy.id, case.policy.rules),)).text("rules", "refuse")
     refuse = "chain refuse {\ndrop\n}\n"
-    peers = lookups(made, case.policy, refuse + body)
+    apart, command = beside
+    peers = {peer: (made, firewall) for peer, firewall in lookups(made, case.policy, refuse + body).items()}
+    if command is not None:
+        peers[IPTABLES] = apart, iptables(apart, command, case.policy, tracked=False)
 
-    def cost(peer: Callable[[], AbstractContextManager[None]], packets: int) -> float:
+    def cost(place: Router, peer: Peer, packets: int) -> float:
         with peer():
-            return made.one_flow(case, packets)
+            return place.one_flow(case, packets)
 
-    shown = interleaved(
+    costs = interleaved(
         {
-            peer: partial(cost, firewall, _SLOW_PACKETS if peer in (LINEAR, IPTABLES) and n >= _SLOW_FROM else _PACKETS)
-            for peer, firewall in peers.items()
+            peer: partial(cost, *at, _SLOW_PACKETS if peer in (LINEAR, IPTABLES) and n >= _SLOW_FROM else _PACKETS)
+            for peer, at in peers.items()
         }
     )
+    shown = {peer: figures(each) for peer, each in costs.items()}
     own = shown.pop(OWN)
     return Row(key="compile.shape", unit="ns", params={"workload": name, "n": n}, portward=own, peers=shown)

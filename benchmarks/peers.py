@@ -1,6 +1,5 @@
 """What Portward is compared with on a router: nothing, connection tracking alone, and lists tried rule by rule."""
 
-import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol
@@ -13,6 +12,7 @@ Peer = Callable[[], AbstractContextManager[None]]
 NOTHING, CONNECTION_TRACKING, IPTABLES, LINEAR = "no firewall", "connection tracking alone", "iptables", "nft linear"
 OWN = "portward"
 _VERDICTS = {Action.ALLOW: ("ACCEPT", "accept"), Action.DENY: ("DROP", "drop")}
+_NO_RULES = "*filter\n:FORWARD ACCEPT\nCOMMIT\n"
 _HOOK = "type filter hook forward priority filter; policy accept;"
 
 
@@ -20,30 +20,32 @@ class Runner(Protocol):
     """Where commands are run."""
 
     def run(self, command: list[str], text: str) -> None:
-        """``command``, with ``text`` as its input."""
+        """``command``, with ``text`` as its input; raises ``RuntimeError`` when it is missing or refuses."""
         ...
 
 
 def firewalls(router: Runner, policy: Policy) -> dict[str, Peer]:
-    """The peers that this machine has, the first being the one that ratios refer to."""
+    """Peers of a router, the first being the one that ratios refer to."""
     tracked = ["ct state established,related accept", "ct state invalid drop"]
-    peers = {
+    return {
         CONNECTION_TRACKING: _loaded(router, _table(["ct state established,new accept"])),
         NOTHING: nothing,
         LINEAR: _loaded(router, _table(["iifname in0 goto rules"], [*tracked, *map(_nft, policy.rules), "drop"])),
     }
-    if has_iptables():
-        states = ("INVALID -j DROP", "RELATED,ESTABLISHED -j ACCEPT")
-        peers[IPTABLES] = _iptables(router, policy, [f"-m state --state {state}" for state in states])
-    return peers
+
+
+def tracking(router: Runner) -> Peer:
+    """Connections are known and nothing is refused, beside any of the others."""
+    return _loaded(router, _table(["ct state established,new accept"], name="tracking"), "tracking")
 
 
 def lookups(router: Runner, policy: Policy, own: str) -> dict[str, Peer]:
     """Lists alone, without connections; ``own`` is the body of a table whose chain ``rules`` is ours."""
-    peers = {NOTHING: nothing, LINEAR: _loaded(router, _table(["goto rules"], [*map(_nft, policy.rules), "drop"]))}
-    if has_iptables():
-        peers[IPTABLES] = _iptables(router, policy, [])
-    return peers | {OWN: _loaded(router, _table(["jump rules", "accept"], body=own))}
+    return {
+        NOTHING: nothing,
+        LINEAR: _loaded(router, _table(["goto rules"], [*map(_nft, policy.rules), "drop"])),
+        OWN: _loaded(router, _table(["jump rules", "accept"], body=own)),
+    }
 
 
 def copies(policies: Mapping[str, Policy]) -> str:
@@ -56,17 +58,46 @@ def copies(policies: Mapping[str, Policy]) -> str:
     return _table([*tracked, "iifname vmap @ports", "oifname vmap @ports"], body=chains + ports)
 
 
-def has_iptables() -> bool:
-    """Whether this machine has the older of the two that are called iptables, which is the faster one."""
-    return shutil.which("iptables-legacy-restore", path="/usr/sbin:/sbin") is not None
+def find_iptables(router: Runner) -> str | None:
+    """What loads iptables rules here: of the two kinds the older one, which is faster, if the kernel still has it."""
+    for command in ("iptables-legacy-restore", "iptables-nft-restore"):
+        try:
+            router.run([command], _NO_RULES)
+        except RuntimeError:
+            continue
+        return command
+    return None
 
 
-def _table(base: Sequence[str], rules: Sequence[str] = (), body: str = "") -> str:
+def iptables(router: Runner, command: str, policy: Policy, *, tracked: bool = True) -> Peer:
+    """As neutron-fwaas lays a group out: a chain a port and direction, the rules in it one by one, then drop.
+
+    Empty tables stay in the namespace afterwards, and cost each packet: it should be one that no other peer uses.
+    """
+    lines = ["*filter", ":FORWARD ACCEPT", ":port -", ":list -", ":drop -", "-A FORWARD -i in0 -j port"]
+    states = ("INVALID -j DROP", "RELATED,ESTABLISHED -j ACCEPT") if tracked else ()
+    lines += [f"-A port -m state --state {state}" for state in states]
+    lines += ["-A port -j list", "-A port -j drop", "-A drop -j DROP"]
+    lines += [_iptables_rule(rule) for rule in policy.rules]
+    text = "\n".join([*lines, "COMMIT\n"])
+
+    @contextmanager
+    def loaded() -> Iterator[None]:
+        router.run([command], text)
+        try:
+            yield
+        finally:
+            router.run([command], _NO_RULES)
+
+    return loaded
+
+
+def _table(base: Sequence[str], rules: Sequence[str] = (), body: str = "", name: str = "peer") -> str:
     chains = {"forward": [_HOOK, *base], **({"rules": rules} if rules else {})}
     text = "".join(
-        f"chain {name} {{\n" + "".join(f"{line}\n" for line in lines) + "}\n" for name, lines in chains.items()
+        f"chain {chain} {{\n" + "".join(f"{line}\n" for line in lines) + "}\n" for chain, lines in chains.items()
     )
-    return f"table inet peer {{\n{text}{body}}}\n"
+    return f"table inet {name} {{\n{text}{body}}}\n"
 
 
 @contextmanager
@@ -75,33 +106,14 @@ def nothing() -> Iterator[None]:
     yield
 
 
-def _loaded(router: Runner, text: str) -> Peer:
+def _loaded(router: Runner, text: str, name: str = "peer") -> Peer:
     @contextmanager
     def loaded() -> Iterator[None]:
         router.run(["nft", "-f", "-"], text)
         try:
             yield
         finally:
-            router.run(["nft", "delete", "table", "inet", "peer"], "")
-
-    return loaded
-
-
-def _iptables(router: Runner, policy: Policy, states: Sequence[str]) -> Peer:
-    """As neutron-fwaas lays a group out: a chain a port and direction, the rules in it one by one, then drop."""
-    lines = ["*filter", ":FORWARD ACCEPT", ":port -", ":list -", ":drop -", "-A FORWARD -i in0 -j port"]
-    lines += [f"-A port {state}" for state in states]
-    lines += ["-A port -j list", "-A port -j drop", "-A drop -j DROP"]
-    lines += [_iptables_rule(rule) for rule in policy.rules]
-    text = "\n".join([*lines, "COMMIT\n"])
-
-    @contextmanager
-    def loaded() -> Iterator[None]:
-        router.run(["iptables-legacy-restore"], text)
-        try:
-            yield
-        finally:
-            router.run(["iptables-legacy-restore"], "*filter\n:FORWARD ACCEPT\nCOMMIT\n")
+            router.run(["nft", "delete", "table", "inet", name], "")
 
     return loaded
 
