@@ -7,13 +7,14 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
 import pytest
 
 from demo.processes import Portward
-from packets.nftables_router import nft
+from packets.nftables_router import epoch, nft
 from packets.refusals import REASON
 from packets.test_nftables_failure import nothing_wrong
 from packets.test_whole_way import FWAAS, PASSED, SILENT, add_port, change, make, status, tcp
@@ -147,3 +148,41 @@ def test_a_refusal_is_the_reason_of_the_port_and_its_group_and_heals_without_bei
     print(f"healed {time.monotonic() - gone:.1f} s after the cause was gone")
     assert guarded.decides() == NEW
     assert guarded.reasons() == [None]
+
+
+@pytest.fixture
+def small_disk(portward: Mortal) -> Iterator[Path]:
+    """The agent's state directory on a disk of its own."""
+    directory = portward.directory / "agent"
+    directory.mkdir(mode=0o700)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k,mode=0700", "tmpfs", str(directory)], check=True)
+    yield directory
+    portward.stop()
+    subprocess.run(["umount", str(directory)], check=True)
+
+
+def fill(directory: Path) -> Path:
+    """A file that leaves no room for another byte."""
+    filler = directory / "filler"
+    with suppress(OSError), filler.open("wb", buffering=0) as file:
+        while True:
+            file.write(bytes(4096))
+    return filler
+
+
+def test_a_full_disk_stops_no_change_and_what_is_enforced_is_kept_once_there_is_room(
+    portward: Mortal, small_disk: Path, guarded: Guarded
+) -> None:
+    filler = fill(small_disk)
+    guarded.change()
+    portward.wait_until_realised()
+    assert guarded.decides() == NEW
+    assert not (small_disk / "state.json").exists(), "a restart would go back to what was in force before"
+    filler.unlink()
+    portward.wait("agent", "keeps its state", lambda: (small_disk / "state.json").exists(), 20)
+    portward.kill("api")
+    portward.kill("agent")
+    before = epoch(guarded.lab.router_netns)
+    portward.restart_agent()
+    assert epoch(guarded.lab.router_netns) == before + 1, "it had nothing to enforce"
+    assert guarded.decides() == NEW

@@ -107,9 +107,11 @@ def test_after_a_refused_step_another_change_is_made_as_if_nothing_had_been(lab:
     """Names that leftovers of the first bear are used again by the second: a list and a device that come back."""
     with enforcing(lab) as enforce:
         before = enforce(**NEW_GUARDS)
+        rules = len(ruleset(lab.router_netns).splitlines())
         with refusing(step):
             assert errors(enforce.dataplane, state_of(lab.ports, OLD_GUARDS, before)) != [None, None]
         wanted = enforce(**NEW_GUARDS)
+        assert len(ruleset(lab.router_netns).splitlines()) == rules, "something was left behind"
         assert decides(lab) == NEW_DECIDES
         assert lab.red.probe("udp", lab.green.address(), 5003).outcome is SILENT
         with refusing(step):
@@ -348,6 +350,7 @@ def test_an_agent_that_gets_no_memory_says_so_or_dies_and_opens_nothing(lab: Lab
     agent = subprocess.run(
         [sys.executable, "-c", STARVED, str(mebibytes)],
         input=encode([old, new]),
+        timeout=120,
         capture_output=True,
         env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
         check=False,
