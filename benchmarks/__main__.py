@@ -30,6 +30,7 @@ def main() -> None:
     with errors.status("starting") as status:
         for module in _MODULES:
             try:
+                # One by one: rows that came before a Skipped count.
                 rows.extend(module.rows(lambda key: key.startswith(arguments.only or ""), status.update))
             except Skipped as reason:
                 skipped.append(f"{module.__name__}: {reason}")

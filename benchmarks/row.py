@@ -5,9 +5,11 @@ Written as JSON for programs and as a table for people. What it refuses: to comp
 
 import os
 import platform
+import shutil
 import statistics
+import subprocess
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -16,9 +18,11 @@ import msgspec
 from rich.console import Console
 from rich.table import Table
 
+_PACKAGES = ("portward", "sqlalchemy", "starlette", "uvicorn", "psycopg")
+
 
 class Skipped(Exception):
-    """Rows that this machine cannot measure; the message says why."""
+    """Rows, or peers in them, that this machine cannot measure; the message says which, and why."""
 
 
 class Figures(msgspec.Struct, frozen=True, kw_only=True):
@@ -70,10 +74,20 @@ def write_json(rows: Sequence[Row], path: Path) -> None:
     """Store ``rows``, and on what they were measured, in ``path``."""
     content = {
         "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "python": sys.version.split()[0]},
-        "versions": {name: version(name) for name in ("portward", "sqlalchemy", "starlette", "uvicorn", "psycopg")},
+        "versions": {name: version(name) for name in _PACKAGES} | dict(_tools()),
         "rows": [msgspec.to_builtins(row) | {"ratio": row.ratio} for row in rows],
     }
     path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
+
+
+def _tools() -> Iterator[tuple[str, str]]:
+    for command in ("nft", "iptables-legacy", "iptables-nft"):
+        path = shutil.which(command, path=os.environ.get("PATH", "") + ":/usr/sbin:/sbin")
+        if path is not None:
+            yield (
+                command,
+                subprocess.run([path, "--version"], capture_output=True, text=True, check=False).stdout.strip(),
+            )
 
 
 def print_table(rows: Sequence[Row], console: Console) -> None:
