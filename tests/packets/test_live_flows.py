@@ -77,7 +77,10 @@ def shut_of(rules: Policy) -> Guard:
     return Guard(policy(list(rules.rules)), ALLOW_ALL)
 
 
-def test_two_ports_that_exchange_their_policies_lose_and_keep_at_once(lab: Lab, enforce: Enforcer) -> None:
+@pytest.mark.parametrize("how", ["their policies", "the rules of these"])
+def test_two_ports_that_exchange_what_decides_for_them_lose_and_keep_at_once(
+    lab: Lab, enforce: Enforcer, how: str
+) -> None:
     """What one allows and the other denies is the other way round after a single change."""
     one, other = lists(("allow", "7001:7002"), ("deny", CUT + 1)), lists(("allow", KEPT), ("allow", CUT + 1))
     groups = Guard(), Guard()
@@ -85,13 +88,14 @@ def test_two_ports_that_exchange_their_policies_lose_and_keep_at_once(lab: Lab, 
     def protect(blue: Policy, green: Policy) -> None:
         enforce(blue=Guard(blue, ALLOW_ALL, id=groups[0].id), green=Guard(green, ALLOW_ALL, id=groups[1].id))
 
+    swapped = (other, one) if how == "their policies" else (edited(one, *other.rules), edited(other, *one.rules))
     protect(one, other)
     with Flows() as flows:
         for host, cut in ((lab.blue, CUT), (lab.green, CUT + 1)):
             for version in (4, 6):
                 flows.open(lab.red, host.address(version), [KEPT], kept=True)
                 flows.open(lab.red, host.address(version), [cut], kept=False)
-        flows.change(lambda: protect(other, one))
+        flows.change(lambda: protect(*swapped))
     assert lab.red.probe("udp", lab.blue.address(), CUT + 1).outcome is Outcome.PASSED
     assert lab.red.probe("udp", lab.green.address(), CUT).outcome is Outcome.PASSED
 
