@@ -1,10 +1,12 @@
 """The agents' own listener: a host asks for its state and reports what became of it, with its own token.
 
-A waiting agent costs a task and its socket, no thread and no database connection. Whatever the waiting ends with,
-the token and the state are read anew, so a token that was revoked meanwhile gets 401. Refused here: deciding what a
-host is told (``service.answers``) or what a report changes (``service.agents``). Nothing of a token is ever logged.
+A waiting agent costs a task and its socket, no thread and no database connection, also while others are changed: one
+read says whom a change concerns. Whatever the waiting ends with, the token and the state are read anew, so a token
+that was revoked meanwhile gets 401. Refused here: deciding what a host is told (``service.answers``) or what a report
+changes (``service.agents``). Nothing of a token is ever logged.
 """
 
+import math
 import time
 from collections.abc import Callable
 from datetime import datetime
@@ -40,6 +42,7 @@ from portward.model import PortwardError, Report
 from portward.service.agents import ForeignPorts, InvalidToken, authenticate, record_poll, record_report
 from portward.service.answers import Answer, Bodies, answer
 from portward.service.counters import record_counters
+from portward.service.hosts import NO_MARK, Mark, marks
 from portward.store import Store, now
 
 #: Bytes of a request at most; a report about 1,000 ports, each with an error, has about 200,000.
@@ -87,6 +90,9 @@ class _Listener:
         self._now = now
         self._bodies = Bodies()
         self._threads = anyio.CapacityLimiter(_THREADS)
+        self._reading_marks = anyio.Lock()
+        self._marks_read = -math.inf
+        self._marks: tuple[int, dict[str, Mark]] = (0, {})
         self._noted: dict[str, float] = {}  # host -> when its asking was last written down
 
     async def state(self, request: Request) -> Response:
@@ -101,8 +107,7 @@ class _Listener:
             found = await self._in_thread(self._look, token, asked)
             if found.is_news or not waiting:
                 return Response(found.content, media_type="application/json")
-            woken = await self._news.wait_after(found.generation, deadline - anyio.current_time())
-            waiting = woken and anyio.current_time() < deadline
+            waiting = await self._wait(host, found, deadline)
 
     async def report(self, request: Request) -> Response:
         """Store a report; it is in the database when the answer goes out."""
@@ -122,6 +127,26 @@ class _Listener:
         message = await _message(request, CountersMessage)
         await self._in_thread(self._write, partial(record_counters, host=host, totals=message.rules))
         return JSONResponse({})
+
+    async def _wait(self, host: str, found: Answer, deadline: float) -> bool:
+        """Whether there is something new for ``host`` before ``deadline``."""
+        generation = found.generation
+        while await self._news.wait_after(generation, deadline - anyio.current_time()):
+            seen, of_hosts = await self._marks_now()
+            if of_hosts.get(host, NO_MARK) != found.mark:
+                return anyio.current_time() < deadline
+            generation = max(generation, seen)
+        return False
+
+    async def _marks_now(self) -> tuple[int, dict[str, Mark]]:
+        """What ``hosts.marks`` says now or later: read once for many who are woken together."""
+        asked = anyio.current_time()
+        async with self._reading_marks:
+            if self._marks_read < asked:
+                began = anyio.current_time()
+                self._marks = await self._in_thread(self._store.reading, marks)
+                self._marks_read = began
+            return self._marks
 
     async def _note_poll(self, host: str) -> None:
         clock = time.monotonic()

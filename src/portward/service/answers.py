@@ -13,7 +13,7 @@ import msgspec
 from sqlalchemy.orm import Session
 
 from portward.channel.messages import StateAnswer, StateRequest, digest_of, encode, hash_body
-from portward.service.hosts import host_index, policies_by_id
+from portward.service.hosts import Mark, host_index, policies_by_id
 
 #: Bytes of encoded policies that are kept; a policy of 1,000 rules takes about 200,000.
 CACHE_SIZE = 64 * 1024 * 1024
@@ -29,9 +29,10 @@ class Body:
 
 @dataclass(frozen=True)
 class Answer:
-    """What an agent gets now. ``is_news`` false: nothing that it does not know; it may wait for more."""
+    """What an agent gets now. ``is_news`` false: nothing that it does not know; it may wait until its mark differs."""
 
     generation: int
+    mark: Mark
     is_news: bool
     content: bytes
 
@@ -101,4 +102,4 @@ def answer(session: Session, bodies: Bodies, host: str, request: StateRequest) -
         index=msgspec.Raw(b"null") if same else msgspec.Raw(index),
         bodies=() if same else tuple(needed),
     )
-    return Answer(found.generation, not same or found.changed > request.generation, encode(message))
+    return Answer(found.generation, found.mark, not same or found.changed > request.generation, encode(message))

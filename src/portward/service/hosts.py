@@ -12,9 +12,9 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, Select, select
+from sqlalchemy import ColumnElement, Row, Select, func, select
 from sqlalchemy.orm import Session, aliased
 
 from portward.channel.messages import Index
@@ -53,6 +53,20 @@ class NotCoverable(PortwardError):
     """There is no such port, or it is of a kind that no firewall group may hold."""
 
 
+class Mark(NamedTuple):
+    """Differs after a change, if that concerns the host: one that takes a port away, or one that raises a group.
+
+    ``places`` are the ports of the host in groups, ``changed`` is the highest generation of these groups.
+    """
+
+    places: int
+    changed: int
+
+
+#: That of a host of which no port is in a group.
+NO_MARK = Mark(0, 0)
+
+
 @dataclass(frozen=True, kw_only=True)
 class HostIndex:
     """What a host must enforce at ``generation`` of the database.
@@ -64,6 +78,7 @@ class HostIndex:
 
     generation: int
     changed: int
+    mark: Mark
     index: Index
 
 
@@ -78,11 +93,26 @@ def host_index(session: Session, host: str) -> HostIndex:
     policies = {row.ingress_firewall_policy_id: row.ingress_version for row in rows}
     policies |= {row.egress_firewall_policy_id: row.egress_version for row in rows}
     policies.pop(None, None)
+    mark = Mark(len(rows), max(row.group_generation for row in rows)) if rows else NO_MARK
     return HostIndex(
         generation=generation,
-        changed=min(generation, max((row.group_generation for row in rows), default=0)),
+        changed=min(generation, mark.changed),
+        mark=mark,
         index=Index(ports=_covered_ports(rows), policies=policies),
     )
+
+
+def marks(session: Session) -> tuple[int, dict[str, Mark]]:
+    """The generation, and the mark of every host that has not ``NO_MARK``; two statements, however many there are."""
+    generation = session.scalar(select(tables.State.generation)) or 0
+    port, member, group = tables.Port, tables.GroupPort, tables.FirewallGroup
+    query = (
+        select(port.host, func.count(), func.max(group.generation))
+        .join(member, member.port_id == port.id)
+        .join(group, group.id == member.group_id)
+        .group_by(port.host)
+    )
+    return generation, {host: Mark(places, changed) for host, places, changed in session.execute(query)}
 
 
 def covered_port(session: Session, port_id: str) -> CoveredPort:

@@ -5,7 +5,7 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from portward.model import AddressPair, Binding, Group, InvalidValue, PortKind, PortRange
-from portward.service.hosts import NotCoverable, covered_port, host_index, policies_by_id
+from portward.service.hosts import NO_MARK, NotCoverable, covered_port, host_index, marks, policies_by_id
 from unit.service.database import (
     add_group,
     add_policy,
@@ -85,6 +85,31 @@ def test_only_ports_of_the_host_that_a_group_covers_are_in_its_index():
     assert [port.port.id for port in found.index.ports] == [covered]
     assert found.index.ports[0].groups == (Group(id=uuid(7), ingress_policy_id=policy),)
     assert found.index.policies == {policy: 4}
+
+
+def test_the_marks_of_all_hosts_are_those_of_their_indices():
+    session = empty_database(generation=12)
+    one, other, _bare = add_port(session, 1), add_port(session, 2), add_port(session, 3, host="h3")
+    add_group(session, 7, ports=(one, add_port(session, 4, host="h2")), generation=11)
+    add_group(session, 8, ports=(one, other), generation=9)
+
+    generation, found = marks(session)
+
+    assert generation == 12
+    assert found == {"h1": (3, 11), "h2": (1, 11)}
+    assert {host: host_index(session, host).mark for host in ("h1", "h2")} == found
+    assert host_index(session, "h3").mark == NO_MARK
+
+
+def test_all_marks_are_two_statements():
+    session = empty_database()
+    for number in range(20):
+        add_group(session, 100 + number, ports=(add_port(session, number, host=f"h{number}"),))
+
+    with counted_statements(session) as statements:
+        marks(session)
+
+    assert len(statements) == 2
 
 
 def test_a_host_without_covered_ports_has_an_empty_index():
