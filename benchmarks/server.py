@@ -6,7 +6,6 @@ Auth mode http_basic, quotas off; everything it writes is in a directory that go
 import contextlib
 import json
 import os
-import socket
 import subprocess
 import sys
 import tempfile
@@ -18,6 +17,8 @@ from typing import Any
 
 import bcrypt
 import httpx2
+
+from demo.processes import free_port
 
 _USER, _PASSWORD = "bench", "bench"
 _START = 30.0  # seconds
@@ -75,7 +76,7 @@ def running(database_url: str) -> Iterator[Api]:
         password_hash = bcrypt.hashpw(_PASSWORD.encode(), bcrypt.gensalt(12)).decode()
         users.write_text(f"{_USER}:{password_hash}:bench:admin\n")
         users.chmod(0o600)
-        api, agents = _free_ports()
+        api, agents = free_port(), free_port()
         config = directory / "portward.toml"
         config.write_text(
             f'[api]\nlisten = "127.0.0.1:{api}"\n[agent_api]\nlisten = "127.0.0.1:{agents}"\n'
@@ -99,11 +100,3 @@ def running(database_url: str) -> Iterator[Api]:
                 client.close()
                 process.terminate()
                 process.wait(20)
-
-
-def _free_ports() -> tuple[int, int]:
-    """Two ports of loopback that nobody listens on now."""
-    with socket.socket() as one, socket.socket() as two:
-        one.bind(("127.0.0.1", 0))
-        two.bind(("127.0.0.1", 0))
-        return one.getsockname()[1], two.getsockname()[1]

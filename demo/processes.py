@@ -6,6 +6,7 @@ Their state is in a directory of their own; nothing of an installed Portward is 
 import contextlib
 import json
 import os
+import random
 import signal
 import socket
 import subprocess
@@ -18,6 +19,7 @@ from typing import Any, BinaryIO
 import httpx2
 
 HOST = "demo"
+_LISTENED_ON = (20000, 32000)
 _PROGRAM = Path(sys.executable).with_name("portward")
 
 
@@ -31,7 +33,7 @@ class Portward:
     def __init__(self, directory: Path, database: str | None = None) -> None:
         self.directory = directory
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("PORTWARD_")}
-        api, agents = _free_port(), _free_port()
+        api, agents = free_port(), free_port()
         self.url = f"http://127.0.0.1:{api}"
         self.agents_url = f"http://127.0.0.1:{agents}"
         self.config = directory / "portward.toml"
@@ -189,7 +191,13 @@ class Portward:
         return self.directory / f"{name}.log"
 
 
-def _free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        return int(probe.getsockname()[1])
+def free_port() -> int:
+    """A port of loopback that nobody listens on now.
+
+    Below those that the kernel takes for outgoing connections, so that none of these takes it meanwhile.
+    """
+    while True:
+        with socket.socket() as probe:
+            with contextlib.suppress(OSError):
+                probe.bind(("127.0.0.1", random.randrange(*_LISTENED_ON)))
+                return int(probe.getsockname()[1])
