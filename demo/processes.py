@@ -197,7 +197,6 @@ def free_port() -> int:
     Below those that the kernel takes for outgoing connections, so that none of these takes it meanwhile.
     """
     while True:
-        with socket.socket() as probe:
-            with contextlib.suppress(OSError):
-                probe.bind(("127.0.0.1", random.randrange(*_LISTENED_ON)))
-                return int(probe.getsockname()[1])
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", random.randrange(*_LISTENED_ON)))
+            return int(probe.getsockname()[1])
