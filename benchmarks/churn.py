@@ -21,11 +21,11 @@ from typing import NamedTuple, TypeVar
 
 from benchmarks.row import Row, Skipped, figures
 from benchmarks.workloads import workload
+from portward.dataplane.lists import Part
 from portward.dataplane.netns import in_namespace
 from portward.dataplane.nftables.driver import NftablesDataplane
 from portward.dataplane.nftables.layout import lay_out
 from portward.dataplane.nftables.libnftables import Nft
-from portward.dataplane.nftables.lists import Part
 from portward.dataplane.nftables.netlink import ACK, NETFILTER, Netlink
 from portward.lab import Lab
 from portward.lab.counters import Counters, Place

@@ -12,8 +12,8 @@ from benchmarks.row import Figures, Row, Skipped, figures
 from benchmarks.testbed import Router, router
 from benchmarks.workloads import hard, workload
 from portward.compiler import compile_rules
+from portward.dataplane.lists import Part
 from portward.dataplane.nftables.layout import lay_out
-from portward.dataplane.nftables.lists import Part
 from portward.model import Prefix, Rule, Stratum
 
 _REPEATS = 5

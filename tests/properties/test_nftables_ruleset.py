@@ -12,10 +12,11 @@ from ipaddress import ip_address, ip_network
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from portward.dataplane.lists import Policies, rule_list
 from portward.dataplane.nftables.change import Planner
 from portward.dataplane.nftables.epochs import Epochs
 from portward.dataplane.nftables.layout import lay_out
-from portward.dataplane.nftables.lists import DeviceLists, Policies, Wanted, rule_list
+from portward.dataplane.nftables.wanted import DeviceLists, Wanted
 from portward.model import (
     PROTOCOLS_WITH_PORTS,
     Action,

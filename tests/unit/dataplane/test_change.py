@@ -5,9 +5,10 @@ from uuid import UUID
 
 import pytest
 
+from portward.dataplane.lists import Part
 from portward.dataplane.nftables.change import Change, Installed, Planner
 from portward.dataplane.nftables.epochs import Epochs
-from portward.dataplane.nftables.lists import DeviceLists, Part, Wanted
+from portward.dataplane.nftables.wanted import DeviceLists, Wanted
 from portward.model import Action, Rule, Stratum
 
 PLANNER = Planner(owner="host", epochs=Epochs(0xFFFF), reverse_path="strict")

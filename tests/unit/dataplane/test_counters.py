@@ -2,8 +2,8 @@
 
 import re
 
+from portward.dataplane.lists import Part
 from portward.dataplane.nftables.layout import lay_out
-from portward.dataplane.nftables.lists import Part
 from portward.model import Action, PortRange, Rule, Stratum
 from unit.agent.values import uuid
 

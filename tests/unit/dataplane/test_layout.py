@@ -4,8 +4,8 @@ import re
 from ipaddress import ip_network
 from uuid import UUID
 
+from portward.dataplane.lists import Part
 from portward.dataplane.nftables.layout import Layouts, lay_out
-from portward.dataplane.nftables.lists import Part
 from portward.model import Action, PortRange, Rule, Stratum
 
 

@@ -4,7 +4,7 @@ from uuid import UUID
 
 import pytest
 
-from portward.dataplane.nftables.lists import Part, Policies, RuleList, deny_all, rule_list
+from portward.dataplane.lists import Part, Policies, RuleList, deny_all, rule_list
 from portward.model import (
     Action,
     CoveredPort,

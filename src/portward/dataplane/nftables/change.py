@@ -10,11 +10,12 @@ from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
+from portward.dataplane.lists import ListKey
 from portward.dataplane.nftables import ruleset
 from portward.dataplane.nftables.epochs import Epochs
 from portward.dataplane.nftables.layout import Layout, Layouts
-from portward.dataplane.nftables.lists import DeviceLists, ListKey, Wanted
 from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, ReversePath
+from portward.dataplane.nftables.wanted import DeviceLists, Wanted
 from portward.model import Direction, check_device_name
 
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 
 import structlog
 
+from portward.dataplane.lists import Policies
 from portward.dataplane.netns import (
     DIRECTORY,
     NamespaceError,
@@ -22,7 +23,6 @@ from portward.dataplane.netns import (
 from portward.dataplane.nftables import support
 from portward.dataplane.nftables.change import Planner
 from portward.dataplane.nftables.epochs import Epochs
-from portward.dataplane.nftables.lists import Policies
 from portward.dataplane.nftables.namespace import RouterNamespace, Step
 from portward.dataplane.nftables.ports import enforce, unsuitable
 from portward.dataplane.nftables.ruleset import ReversePath

@@ -30,7 +30,7 @@ from portward.compiler import (
     Table,
     compile_rules,
 )
-from portward.dataplane.nftables.lists import ListKey, Part
+from portward.dataplane.lists import ListKey, Part
 from portward.model import Action, IPVersion, Rule, Stratum
 
 _ROOT, _REFUSE = "$root", "$refuse"  # nothing else in the text has a "$"

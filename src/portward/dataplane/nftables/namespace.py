@@ -24,9 +24,9 @@ from portward.dataplane.nftables.change import Change, Installed, Planner, delet
 from portward.dataplane.nftables.epochs import Epochs, MarkFilter
 from portward.dataplane.nftables.foreign import MarkWriter, mark_writers
 from portward.dataplane.nftables.libnftables import Nft, NftError, give_back_memory, load
-from portward.dataplane.nftables.lists import Wanted
 from portward.dataplane.nftables.netlink import DUMP, NETFILTER, Netlink, NetlinkError, attribute, attributes
 from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, owner_mark
+from portward.dataplane.nftables.wanted import Wanted
 from portward.dataplane.nftables.watch import TableWatch
 from portward.dataplane.protocol import DataplaneError, Ledger, Reading
 from portward.model import PortwardError

@@ -2,18 +2,10 @@
 
 import structlog
 
+from portward.dataplane.lists import ListKey, Part, Policies, RuleList, deny_all, rule_list
 from portward.dataplane.nftables.foreign import ELSEWHERE
-from portward.dataplane.nftables.lists import (
-    DeviceLists,
-    ListKey,
-    Part,
-    Policies,
-    RuleList,
-    Wanted,
-    deny_all,
-    rule_list,
-)
 from portward.dataplane.nftables.namespace import RouterNamespace
+from portward.dataplane.nftables.wanted import DeviceLists, Wanted
 from portward.dataplane.protocol import DataplaneError
 from portward.model import CoveredPort, Direction, InvalidValue, PortKind, PortwardError
 

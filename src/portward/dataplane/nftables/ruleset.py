@@ -10,8 +10,8 @@ import hashlib
 from collections.abc import Iterable
 from typing import Literal
 
+from portward.dataplane.lists import ListKey, Part
 from portward.dataplane.nftables.epochs import Epochs
-from portward.dataplane.nftables.lists import ListKey, Part
 from portward.model import DCCP, ICMP, ICMPV6, SCTP, TCP, Direction, check_device_name
 
 TABLE = "inet portward"
