@@ -1,0 +1,93 @@
+"""Which lists of rules decide for a port: the values that every driver lays out. Pure.
+
+A list is what decides for a port and a direction: the parts of its groups, in their order. Ports with the same
+policies share one list, whatever their groups.
+"""
+
+import hashlib
+from collections.abc import Iterable
+from typing import NamedTuple, Self
+
+from portward.model import CoveredPort, Direction, Policy, Rule, Stratum, check_id
+
+
+class Part(NamedTuple):
+    """What one group puts into a list: the enabled rules of its policy, or, when ``closed``, that all is denied."""
+
+    stratum: Stratum
+    policy_id: str | None = None
+    rules: tuple[Rule, ...] = ()
+    closed: bool = False
+
+    def __str__(self) -> str:
+        return f"{self.stratum} {'closed' if self.closed else self.policy_id or 'empty'}"
+
+
+#: The identity of a rule list, a digest of what its content comes from: strata and states of groups, ids of policies.
+ListKey = str
+
+
+class RuleList(NamedTuple):
+    """The list that decides for a port and a direction: parts of one stratum after those of the one before."""
+
+    key: ListKey
+    parts: tuple[Part, ...]
+
+
+class Policies:
+    """The policies of a host, as far as they take part. Each is looked at once, until it changes."""
+
+    def __init__(self) -> None:
+        self._policies: dict[str, Policy] = {}
+        self._rules: dict[str, tuple[Policy, tuple[Rule, ...]]] = {}
+
+    def update(self, policies: Iterable[Policy]) -> Self:
+        """Forget all policies but these."""
+        self._policies = {policy.id: policy for policy in policies}
+        self._rules = {id_: known for id_, known in self._rules.items() if self._policies.get(id_) is known[0]}
+        return self
+
+    def rules(self, policy_id: str) -> tuple[Rule, ...]:
+        """The enabled rules of a policy, in order.
+
+        Raises:
+            InvalidValue: its id, or that of a rule, is no UUID.
+        """
+        known = self._rules.get(check_id(policy_id))
+        if known is None:
+            policy = self._policies[policy_id]
+            known = policy, tuple(rule for rule in policy.rules if rule.enabled)
+            for rule in known[1]:
+                check_id(rule.id)
+            self._rules[policy_id] = known
+        return known[1]
+
+
+def rule_list(covered: CoveredPort, direction: Direction, policies: Policies) -> RuleList:
+    """The list that decides for packets in ``direction`` at the port (design, 2.3 and 2.4).
+
+    Raises:
+        InvalidValue: the id of a policy or of a rule is no UUID.
+    """
+    parts = []
+    strata = list(Stratum)
+    for group in sorted(covered.groups, key=lambda group: (strata.index(group.stratum), group.position)):
+        policy_id = group.policy_id(direction)
+        if not group.admin_state_up:
+            if group.stratum is not Stratum.TENANT:
+                continue
+            policy_id = None
+        elif policy_id is None and group.stratum is not Stratum.TENANT:
+            continue
+        rules = () if policy_id is None else policies.rules(policy_id)
+        parts.append(Part(group.stratum, policy_id, rules, closed=not group.admin_state_up))
+    return _rule_list(*parts)
+
+
+def deny_all() -> RuleList:
+    """The list of a device that two ports claim: nobody can say which of them is right, so nothing passes."""
+    return _rule_list(Part(Stratum.TENANT, closed=True))
+
+
+def _rule_list(*parts: Part) -> RuleList:
+    return RuleList(hashlib.sha256(", ".join(map(str, parts)).encode()).hexdigest()[:16], parts)
