@@ -9,20 +9,21 @@ from portward.compiler.steps import cut
 from portward.model import Rule
 
 
-def compile_rules(rules: Sequence[Rule], *, chained: int = 4) -> Form:
+def compile_rules(rules: Sequence[Rule], *, chained: int = 4, lookups: bool = True) -> Form:
     """``rules``, first match first, compiled.
 
     ``evaluate(compile_rules(rules), packet)`` is the place of the first enabled rule that matches ``packet``, always.
     Any list compiles: time grows with the square of its length at worst, by the bit, and so does memory; the form
     itself never has more than six elements a rule. No table has more than ``chained`` steps that lead to buckets of
-    more than a verdict: back ends can only go so many jumps deep.
+    more than a verdict: back ends can only go so many jumps deep. Without ``lookups`` there are no steps, only what is
+    in ``Table.ordered``: for back ends that have priorities.
     """
     made = []
     for version, protocol, elements in tables(rules):
         boxes = [element.box for element in elements]
         overlapping, holding = relations(boxes)
         kept = reachable(boxes, overlapping, holding)
-        steps, cost = cut(version, elements, overlapping, kept, chained=chained)
+        steps, cost = cut(version, elements, overlapping, kept, chained=chained) if lookups else ((), 0.0)
         made.append(Table(version, protocol, tuple(elements[place] for place in kept), steps, cost))
     reached = {element.rule for table in made for element in table.ordered}
     return Form(tuple(made), frozenset(range(len(rules))) - reached)

@@ -59,6 +59,7 @@ class Field(IntEnum):
     IPV6_SRC = 0x80003410
     IPV6_DST = 0x80003610
     ICMPV6_TYPE = 0x80003A01
+    ICMPV6_CODE = 0x80003C01
     ND_TARGET = 0x80003E10
 
     @property

@@ -1,0 +1,253 @@
+"""The flows of policies, and of the lists and profiles that use them. Pure.
+
+A policy's rules are flows of one table, told apart by the policy's number; their order is that of priorities. They
+match the addresses and ports of the connection's first packet (ovs-fields(7), ct_nw_src and those after it), so one
+flow serves a connection's packets both ways. Refuses to know ports.
+"""
+
+from bisect import bisect_left
+from collections.abc import Iterator, Mapping, Sequence
+from itertools import pairwise
+from typing import NamedTuple
+
+from portward.compiler import compile_rules
+from portward.dataplane.lists import Part
+from portward.dataplane.openvswitch.flows import (
+    Action,
+    Commit,
+    Condition,
+    Conjunction,
+    CtState,
+    Field,
+    Flow,
+    Load,
+    Resubmit,
+)
+from portward.dataplane.openvswitch.layout import POSITION_BITS, POSITION_FIRST, STRATUM_SIZE, Table, flag
+from portward.dataplane.openvswitch.tables import flow, to_position
+from portward.model import DCCP, SCTP, IPVersion, PortRange, Prefix, Rule, Stratum
+from portward.model import Action as RuleAction
+
+_ETH_TYPE: dict[IPVersion, int] = {4: 0x0800, 6: 0x86DD}
+_FIRST_PRIORITY, _LAST_PRIORITY = 1, 65000
+#: Priorities between neighbours at first: room to put rules between them without moving any.
+_GAP = 32
+_STRATA = list(Stratum)
+_VALID = Condition(Field.CT_STATE, CtState.TRK, CtState.TRK | CtState.INV)
+#: One condition for each value that a field may have: all of them together are what a rule asks of the field.
+_Alternatives = list[Condition | None]
+
+
+class RuleFlows(NamedTuple):
+    """The flows that are one rule, and where it stands."""
+
+    rule: Rule
+    priority: int
+    flows: tuple[Flow, ...]
+
+
+class PolicyFlows(NamedTuple):
+    """The flows of a policy: what decides, in the order of rules."""
+
+    number: int
+    rules: dict[str, RuleFlows]  # by id
+
+
+def policy_flows(number: int, rules: Sequence[Rule], before: PolicyFlows | None = None) -> PolicyFlows:
+    """The flows of a policy's enabled ``rules``; those that can never be first have none.
+
+    ``before`` is what it was: rules that stay keep their priorities and so their flows, as far as there is room.
+    """
+    hidden = compile_rules(rules, lookups=False).unreachable
+    kept = [rule for place, rule in enumerate(rules) if place not in hidden]
+    known = before.rules if before is not None and before.number == number else {}
+    priorities = _priorities([rule.id for rule in kept], {id_: made.priority for id_, made in known.items()})
+    made = {}
+    for rule, priority in zip(kept, priorities, strict=True):
+        old = known.get(rule.id)
+        if old is None or old.priority != priority or old.rule != rule:
+            old = RuleFlows(rule, priority, tuple(_rule_flows(number, priority, rule)))
+        made[rule.id] = old
+    return PolicyFlows(number, made)
+
+
+def unmatched(rules: Sequence[Rule]) -> Rule | None:
+    """A rule that no switch can match: it names ports of DCCP, so it is made to deny all DCCP that it meets."""
+    return next((rule for rule in rules if rule.protocol == DCCP and (rule.source_port or rule.destination_port)), None)
+
+
+def profile_flows(
+    profile: int, epoch: int, egress: Sequence[Part], ingress: Sequence[Part], numbers: Mapping[str, int]
+) -> Iterator[Flow]:
+    """How the ports of ``profile`` go through their two lists, and which connections are accepted.
+
+    ``epoch`` marks what these lists, as they are now, accepted. ``numbers`` are those of policies.
+    """
+    mine = (Field.REG10, profile)
+    fresh = Condition(Field.CT_MARK, epoch)
+    yield flow(Table.STATE, 100, [mine, _VALID, fresh], Resubmit(Table.ADMIT))
+    for eth_type in _ETH_TYPE.values():
+        accept = (Commit(Field.REG11, epoch), Resubmit(Table.ADMIT))
+        yield flow(Table.ALLOW, 100, [mine, (Field.ETH_TYPE, eth_type)], *accept)
+    for to_vm, parts in ((False, egress), (True, ingress)):
+        for position, actions in _walk(parts, numbers).items():
+            if actions:
+                at = Condition(Field.REG15, position << POSITION_FIRST, ((1 << POSITION_BITS) - 1) << POSITION_FIRST)
+                side = flag(to_vm=to_vm)
+                here = Condition(Field.REG15, at.value | side.value, (at.mask or 0) | (side.mask or 0))
+                yield flow(Table.NEXT, 100, [mine, here], *actions)
+
+
+def _walk(parts: Sequence[Part], numbers: Mapping[str, int]) -> dict[int, tuple[Action, ...]]:
+    """What is done at each position of a list: the next policy, or the end. No actions: what comes there is denied."""
+    end: tuple[Action, ...] = ()
+    if not any(part.stratum is Stratum.TENANT for part in parts):
+        end = (Resubmit(Table.ALLOW),)
+    steps: dict[int, tuple[Action, ...]] = {}
+    onward = end
+    for place, stratum in reversed(list(enumerate(_STRATA))):
+        members = [part for part in parts if part.stratum is stratum]
+        for index in range(len(members), -1, -1):
+            position = place * STRATUM_SIZE + index
+            if index < len(members):
+                part = members[index]
+                if part.closed:
+                    onward = ()
+                elif part.rules and part.policy_id is not None:
+                    here = Load(Field.REG15, position + 1, POSITION_FIRST, POSITION_BITS)
+                    onward = (Load(Field.REG8, numbers[part.policy_id]), here, Resubmit(Table.POLICY))
+            steps[position] = onward
+    return steps
+
+
+def _priorities(ids: Sequence[str], known: Mapping[str, int]) -> list[int]:
+    """Descending priorities for ``ids``. As many as possible of those ``known`` stay as they are."""
+    stay = _descending([(place, known[id_]) for place, id_ in enumerate(ids) if id_ in known])
+    found: list[int] = []
+    bounds = [(-1, _LAST_PRIORITY), *stay, (len(ids), _FIRST_PRIORITY - 1)]
+    for (place, above), (next_place, below) in pairwise(bounds):
+        count = next_place - place - 1
+        if count:
+            room = above - below - 1
+            if room < count:
+                return _spread(len(ids))
+            at_end = next_place == len(ids)
+            gap = min(_GAP, (above - below) // (count + 1)) if at_end else (above - below) // (count + 1)
+            gap = max(1, gap)
+            found += [above - gap * (number + 1) for number in range(count)]
+        if next_place < len(ids):
+            found.append(below)
+    return found
+
+
+def _spread(count: int) -> list[int]:
+    gap = max(1, min(_GAP, (_LAST_PRIORITY - _FIRST_PRIORITY) // max(1, count)))
+    return [_LAST_PRIORITY - gap * (number + 1) for number in range(count)]
+
+
+def _descending(placed: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
+    """A longest part of ``placed`` (place, priority) whose priorities descend."""
+    tails: list[int] = []
+    at: list[int] = []
+    parents: list[int] = []
+    for index, (_, priority) in enumerate(placed):
+        position = bisect_left(tails, -priority)
+        if position == len(tails):
+            tails.append(-priority)
+            at.append(index)
+        else:
+            tails[position] = -priority
+            at[position] = index
+        parents.append(at[position - 1] if position else -1)
+    chain = []
+    index = at[-1] if at else -1
+    while index >= 0:
+        chain.append(placed[index])
+        index = parents[index]
+    return chain[::-1]
+
+
+def _rule_flows(number: int, priority: int, rule: Rule) -> Iterator[Flow]:
+    base: list[Condition] = [
+        Condition(Field.REG8, number),
+        Condition(Field.ETH_TYPE, _ETH_TYPE[rule.ip_version]),
+        *_address(rule.ip_version, rule.source, source=True),
+        *_address(rule.ip_version, rule.destination, source=False),
+    ]
+    if rule.protocol is not None:
+        base.append(Condition(Field.CT_NW_PROTO, rule.protocol))
+    if rule.protocol == DCCP and unmatched([rule]):
+        yield flow(Table.POLICY, priority, [*base, _VALID])
+        return
+    actions = _ACTIONS[rule.action]
+    if rule.protocol == SCTP and (rule.source_port or rule.destination_port):
+        # Not every connection tracking knows its ports: those of the packet count, the other way round in replies.
+        for reply in (False, True):
+            state = CtState.TRK | CtState.RPL * reply
+            valid = Condition(Field.CT_STATE, state, CtState.TRK | CtState.INV | CtState.RPL)
+            fields = (Field.SCTP_DST, Field.SCTP_SRC) if reply else (Field.SCTP_SRC, Field.SCTP_DST)
+            conditions = [*base, Condition(Field.IP_PROTO, SCTP), valid]
+            yield from _with_ports(number, priority, conditions, fields, rule, actions)
+        return
+    yield from _with_ports(number, priority, [*base, _VALID], (Field.CT_TP_SRC, Field.CT_TP_DST), rule, actions)
+
+
+def _with_ports(
+    number: int,
+    priority: int,
+    base: list[Condition],
+    fields: tuple[Field, Field],
+    rule: Rule,
+    actions: tuple[Action, ...],
+) -> Iterator[Flow]:
+    sources, destinations = _ports(fields[0], rule.source_port), _ports(fields[1], rule.destination_port)
+    if len(sources) * len(destinations) <= len(sources) + len(destinations) + 1:
+        for source in sources:
+            for destination in destinations:
+                yield flow(Table.POLICY, priority, [*base, *filter(None, (source, destination))], *actions)
+        return
+    # No other rule of the policy has this priority, so it names the conjunction, with the policy and the field.
+    id_ = conjunction_id(number, priority, fields[0] is Field.SCTP_DST)
+    for clause, alternatives in enumerate((sources, destinations)):
+        for condition in filter(None, alternatives):
+            yield flow(Table.POLICY, priority, [*base, condition], Conjunction(id_, clause, 2))
+    yield flow(Table.POLICY, priority, [*base, Condition(Field.CONJ_ID, id_)], *actions)
+
+
+def conjunction_id(number: int, priority: int, reply: bool) -> int:
+    """Of the rule at ``priority`` of a policy. Only flows of that policy are in play when it is looked up."""
+    return (number & 0x7FFF) << 17 | priority << 1 | reply
+
+
+def _address(version: IPVersion, prefix: Prefix | None, *, source: bool) -> list[Condition]:
+    if prefix is None or not prefix.prefixlen:
+        return []
+    if version == 4:
+        field = Field.CT_NW_SRC if source else Field.CT_NW_DST
+    else:
+        field = Field.CT_IPV6_SRC if source else Field.CT_IPV6_DST
+    mask = None if prefix.prefixlen == prefix.max_prefixlen else int(prefix.netmask)
+    return [Condition(field, int(prefix.network_address), mask)]
+
+
+def _ports(field: Field, ports: PortRange | None) -> _Alternatives:
+    """The fewest masked matches that are ``ports`` together."""
+    if ports is None:
+        return [None]
+    found: _Alternatives = []
+    first, last = ports.first, ports.last
+    while first <= last:
+        size = first & -first if first else 1 << 16
+        while size > last - first + 1:
+            size >>= 1
+        found.append(Condition(field, first, None if size == 1 else 0xFFFF & ~(size - 1)) if size < 1 << 16 else None)
+        first += size
+    return found
+
+
+_ACTIONS: dict[RuleAction, tuple[Action, ...]] = {
+    RuleAction.ALLOW: (Resubmit(Table.ALLOW),),
+    RuleAction.DENY: (),
+    RuleAction.REJECT: (Resubmit(Table.REJECT),),
+    RuleAction.PASS: to_position(STRATUM_SIZE),
+}
