@@ -138,6 +138,16 @@ def test_zones_are_in_the_database_when_the_call_returns_and_nothing_of_others_i
     switch.vsctl("clear", "interface", "br-int", "external_ids")
 
 
+def test_a_thousand_zones_are_one_change(switch: BareSwitch, ovsdb: Ovsdb) -> None:
+    names = [f"absent{number}" for number in range(1000)]
+    switch.vsctl("--no-wait", *(word for name in names for word in ("--", "add-port", "br-int", name)))
+    follow(ovsdb, lambda: len(view(ovsdb).interfaces) == 1001)
+    ovsdb.set_zones({name: 4096 + number for number, name in enumerate(names)})
+    zones = {seen.name: seen.zone for seen in view(ovsdb).interfaces}
+    switch.vsctl("--no-wait", *(word for name in names for word in ("--", "del-port", "br-int", name)))
+    assert zones == {"br-int": None} | {name: 4096 + number for number, name in enumerate(names)}
+
+
 def test_what_came_in_during_a_change_still_wakes_whoever_waits(switch: BareSwitch, ovsdb: Ovsdb) -> None:
     ovsdb.update()
     poll = select.poll()

@@ -263,6 +263,8 @@ class Ovsdb:
             except BaseException:
                 transaction.abort()
                 raise
+            transaction.commit()
+            self._take()  # a long request is sent in part: what is waited for changes
             while (status := transaction.commit()) == transaction.INCOMPLETE:
                 left = deadline - time.monotonic()
                 if left <= 0:
