@@ -24,6 +24,7 @@ from portward.config.sections import (
     Keystone,
     Log,
     Nftables,
+    Openvswitch,
     Quotas,
 )
 
@@ -49,6 +50,7 @@ class Settings(BaseSettings):
     agent: Agent = Field(default_factory=Agent)
     log: Log = Log()
     nftables: Nftables = Nftables()
+    openvswitch: Openvswitch = Openvswitch()
 
     @classmethod
     def settings_customise_sources(

@@ -244,3 +244,25 @@ class Nftables(_Section):
         if bits & (bits + 1) or bits < 0xF:
             raise ValueError("give at least 4 adjacent bits, for example 0x0000ffff")
         return value
+
+
+_Zone = Annotated[int, Field(ge=1, le=65535)]
+
+
+class Openvswitch(_Section):
+    """``[openvswitch]``: the dataplane of VM ports."""
+
+    bridge: Annotated[str, Field(pattern=r"^[A-Za-z0-9_@-][A-Za-z0-9_.@-]{0,14}$")] = (
+        "br-int"  # that the VMs are plugged into
+    )
+    run_dir: Path = Path("/var/run/openvswitch")  # where the switch has its sockets
+    zones: tuple[_Zone, _Zone] = (4096, 65535)  # first and last connection-tracking zone that are ours: one a VM port
+    uplinks: list[str] = []  # interfaces of the bridge that lead to the network, and are not filtered
+    beside_security_groups: bool = False  # Neutron's firewall driver has its flows on the bridge
+
+    @field_validator("zones")
+    @classmethod
+    def _in_order(cls, value: tuple[int, int]) -> tuple[int, int]:
+        if value[0] > value[1]:
+            raise ValueError("give the first zone, then the last, for example [4096, 65535]")
+        return value

@@ -50,7 +50,8 @@ class PolicyFlows(NamedTuple):
     """The flows of a policy: what decides, in the order of rules."""
 
     number: int
-    rules: dict[str, RuleFlows]  # by id
+    source: Sequence[Rule]  # enabled rules
+    rules: dict[str, RuleFlows]  # those that can be first, by id
 
 
 def policy_flows(number: int, rules: Sequence[Rule], before: PolicyFlows | None = None) -> PolicyFlows:
@@ -68,7 +69,7 @@ def policy_flows(number: int, rules: Sequence[Rule], before: PolicyFlows | None 
         if old is None or old.priority != priority or old.rule != rule:
             old = RuleFlows(rule, priority, tuple(_rule_flows(number, priority, rule)))
         made[rule.id] = old
-    return PolicyFlows(number, made)
+    return PolicyFlows(number, rules, made)
 
 
 def unmatched(rules: Sequence[Rule]) -> Rule | None:

@@ -1,0 +1,168 @@
+"""All flows of a bridge, in sections that change one by one. Pure.
+
+A section is the flows that one thing brings with it: a policy, a profile, a port, a MAC, a network. What it depends
+on stands beside it, so a change costs the sections that it touches, however many there are.
+"""
+
+import hashlib
+from collections import defaultdict
+from collections.abc import Collection, Hashable, Iterable, Mapping, Sequence
+from typing import Any, NamedTuple
+
+import msgspec
+
+from portward.dataplane.lists import Part
+from portward.dataplane.openvswitch.flows import Flow
+from portward.dataplane.openvswitch.policies import PolicyFlows, policy_flows, profile_flows
+from portward.dataplane.openvswitch.ports import (
+    AdmittedPort,
+    FilteredPort,
+    admitted_flows,
+    delivery_flows,
+    filtered_flows,
+    macs_of,
+    network_flows,
+    unknown_network_flows,
+)
+from portward.dataplane.openvswitch.tables import fixed_flows
+from portward.model import Rule
+
+
+class Profile(NamedTuple):
+    """The two lists that decide for a port."""
+
+    egress: tuple[Part, ...]
+    ingress: tuple[Part, ...]
+
+
+class Wanted(msgspec.Struct, frozen=True, kw_only=True):
+    """Everything that a bridge is to enforce."""
+
+    filtered: tuple[FilteredPort, ...] = ()
+    admitted: tuple[AdmittedPort, ...] = ()
+    profiles: dict[int, Profile] = {}
+    beside: bool = False  # security groups of Neutron are on the bridge
+    reflector: int | None = None  # port of what answers rejected packets
+
+
+class Section(NamedTuple):
+    """The flows of one thing. Equal ``source``: equal flows."""
+
+    source: Any
+    flows: tuple[Flow, ...]
+
+
+class Plan(msgspec.Struct, frozen=True, kw_only=True):
+    """What stands on a bridge, or is to stand there."""
+
+    sections: dict[Hashable, Section] = {}
+    policies: dict[int, PolicyFlows] = {}
+    epochs: dict[int, tuple[Profile, int]] = {}  # by profile: what is enforced, and the mark of what that accepted
+
+    @property
+    def places(self) -> frozenset[Hashable]:
+        """What differs when a port came, went, or changed its network: sources seen before then count no more."""
+        return frozenset(
+            (key, section.source.network)
+            for key, section in self.sections.items()
+            if key[0] in ("port", "admitted")  # type: ignore[index]
+        )
+
+
+def plan(wanted: Wanted, before: Plan, epoch: int) -> Plan:
+    """The flows for ``wanted``. Sections of ``before`` that stay are the same objects.
+
+    ``epoch`` is new on this bridge: profiles whose lists changed accept connections under it from now on.
+    """
+    sections: dict[Hashable, Section] = {}
+
+    def section(key: Hashable, source: object, make: Iterable[Flow]) -> None:
+        old = before.sections.get(key)
+        sections[key] = old if old is not None and old.source == source else Section(source, tuple(make))
+
+    section(
+        ("fixed",), (wanted.beside, wanted.reflector), fixed_flows(beside=wanted.beside, reflector=wanted.reflector)
+    )
+    numbers, policies = _policies(wanted.profiles.values(), before)
+    for number, policy in policies.items():
+        old = before.sections.get(("policy", number))
+        same = old is not None and before.policies.get(number) is policy
+        sections["policy", number] = (
+            old
+            if same and old is not None
+            else Section(policy.rules.keys(), tuple(flow for made in policy.rules.values() for flow in made.flows))
+        )
+    epochs: dict[int, tuple[Profile, int]] = {}
+    for number, profile in wanted.profiles.items():
+        known = before.epochs.get(number)
+        epochs[number] = known if known is not None and known[0] == profile else (profile, epoch)
+        mark = epochs[number][1]
+        section(
+            ("profile", number),
+            (profile, mark, numbers),
+            profile_flows(number, mark, profile.egress, profile.ingress, numbers),
+        )
+    _ports(wanted, section)
+    return Plan(sections=sections, policies=policies, epochs=epochs)
+
+
+def _ports(wanted: Wanted, section: Any) -> None:
+    of_network: dict[int, list[int]] = defaultdict(list)
+    of_mac: dict[tuple[int, int], list[int]] = defaultdict(list)
+    for port in wanted.filtered:
+        section(("port", port.ofport), port, filtered_flows(port))
+        of_network[port.network].append(port.ofport)
+        for mac in macs_of(port.port):
+            of_mac[port.network, mac].append(port.ofport)
+    for admitted in wanted.admitted:
+        section(("admitted", admitted.ofport), admitted, admitted_flows(admitted))
+        if admitted.network is not None:
+            of_network[admitted.network] += ()
+    for (network, mac), ofports in of_mac.items():
+        section(("mac", network, mac), ofports, delivery_flows(network, mac, ofports))
+    for network, ofports in {0: [], **of_network}.items():
+        section(("network", network), (ofports, wanted.admitted), network_flows(network, ofports, wanted.admitted))
+    section(("network",), wanted.admitted, unknown_network_flows(wanted.admitted))
+
+
+def _policies(profiles: Iterable[Profile], before: Plan) -> tuple[dict[str, int], dict[int, PolicyFlows]]:
+    """The numbers of all policies in use, by id, and their flows."""
+    rules: dict[str, tuple[Rule, ...]] = {}
+    for profile in profiles:
+        for part in (*profile.egress, *profile.ingress):
+            if part.policy_id is not None and part.rules:
+                rules[part.policy_id] = part.rules
+    numbers = number_all(sorted(rules))
+    made: dict[int, PolicyFlows] = {}
+    for id_, number in numbers.items():
+        old = before.policies.get(number)
+        same = old is not None and old.source is rules[id_]
+        made[number] = old if same and old is not None else policy_flows(number, rules[id_], old)
+    return numbers, made
+
+
+def number_all(names: Sequence[str]) -> dict[str, int]:
+    """A 32-bit number above 0 for each of ``names``, no two alike: the same ones again, as far as the names are."""
+    taken: dict[int, str] = {}
+    for name in names:
+        number = int.from_bytes(hashlib.sha256(name.encode()).digest()[:4], "big") or 1
+        while number in taken:
+            number = number % 0xFFFFFFFF + 1
+        taken[number] = name
+    return {name: number for number, name in taken.items()}
+
+
+def changes(
+    before: Mapping[Hashable, Section], after: Mapping[Hashable, Section]
+) -> tuple[Collection[Flow], Collection[Flow]]:
+    """The flows that go, and those that come or have other actions."""
+    old: dict[object, Flow] = {}
+    new: dict[object, Flow] = {}
+    for key in before.keys() | after.keys():
+        was, is_ = before.get(key), after.get(key)
+        if was is not is_:
+            old |= {flow.key: flow for flow in (was.flows if was else ())}
+            new |= {flow.key: flow for flow in (is_.flows if is_ else ())}
+    gone = [flow for key, flow in old.items() if key not in new]
+    come = [flow for key, flow in new.items() if old.get(key) != flow]
+    return gone, come
