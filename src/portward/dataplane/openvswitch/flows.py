@@ -17,8 +17,10 @@ class Field(IntEnum):
     REG1 = 0x00010204
     REG2 = 0x00010404
     REG3 = 0x00010604
+    REG4 = 0x00010804
     REG5 = 0x00010A04
     REG6 = 0x00010C04
+    REG7 = 0x00010E04
     REG8 = 0x00011004
     REG9 = 0x00011204
     REG10 = 0x00011404
@@ -33,7 +35,7 @@ class Field(IntEnum):
     CT_STATE = 0x0001D204
     CT_MARK = 0x0001D604
     XXREG0 = 0x0001DE10  # reg0 to reg3, reg0 the highest bits
-    XXREG1 = 0x0001E010
+    XXREG1 = 0x0001E010  # reg4 to reg7
     CT_NW_PROTO = 0x0001EE01
     CT_NW_SRC = 0x0001F004
     CT_NW_DST = 0x0001F204

@@ -22,9 +22,10 @@ from portward.dataplane.openvswitch.flows import (
 )
 from portward.dataplane.openvswitch.layout import Bits, Table
 from portward.dataplane.openvswitch.tables import ENTER_INGRESS, OWN_IPV4, OWN_IPV6, OWN_MAC, Asked, flow, set_bit
-from portward.model import AddressPair, Port, Prefix
+from portward.model import Address, AddressPair, Port, Prefix
 
 _MULTICAST_BIT = 1 << 40
+_WORD = 0xFFFFFFFF
 _PRESENT = 0x1000  # of a VLAN tag, in Field.VLAN_VID
 #: Copies that one flow makes: the actions of a flow are 64 KiB at most, and a packet may be looked up 4,096 times.
 _COPIES = 200
@@ -64,11 +65,8 @@ def filtered_flows(port: FilteredPort) -> Iterator[Flow]:
         for mac in macs_of(port.port):
             yield flow(Table.OWN, 100, _own(port, mac, OWN_MAC), set_bit(Bits.OWN))
         for mac, prefix in sorted(_sources(port.port), key=lambda item: (item[0], item[1].version, item[1])):
-            kind, field, size = (OWN_IPV4, Field.REG0, 32) if prefix.version == 4 else (OWN_IPV6, Field.XXREG1, 128)
-            address = int(prefix.network_address)
-            mask = None if prefix.prefixlen == size else int(prefix.netmask)
+            conditions = [*_own(port, mac, OWN_IPV4 if prefix.version == 4 else OWN_IPV6), *_within(prefix)]
             # The longest first, so that no two of the same priority overlap.
-            conditions = [*_own(port, mac, kind), *([Condition(field, address, mask)] if prefix.prefixlen else [])]
             yield flow(Table.OWN, 100 + prefix.prefixlen, conditions, set_bit(Bits.OWN))
 
 
@@ -169,6 +167,20 @@ def _own(port: FilteredPort, mac: int, kind: int) -> list[Asked]:
         (Field.REG2, mac & 0xFFFF),
         (Field.REG3, kind),
     ]
+
+
+def _within(prefix: Prefix) -> list[Condition]:
+    """That the address in reg0 (IPv4) or in reg4 to reg7 is one of ``prefix``."""
+    registers = (Field.REG0,) if prefix.version == 4 else (Field.REG4, Field.REG5, Field.REG6, Field.REG7)
+    found = []
+    for field, value, mask in zip(registers, _words(prefix.network_address), _words(prefix.netmask), strict=True):
+        if mask:
+            found.append(Condition(field, value, None if mask == _WORD else mask))
+    return found
+
+
+def _words(address: Address) -> list[int]:
+    return [int.from_bytes(address.packed[at : at + 4], "big") for at in range(0, len(address.packed), 4)]
 
 
 def _port_bits(bits: int) -> Load:

@@ -41,7 +41,7 @@ _IP = ((Field.ETH_TYPE, IPV4), (Field.ETH_TYPE, IPV6))
 _THEIR_INGRESS = 81
 _THEIR_NORMAL = (60, 62, 94)
 _MULTICAST_BIT = 1 << 40
-_TAGGED = Condition(Field.VLAN_TCI, 0x1000, 0x1000)
+_TAGGED = Condition(Field.VLAN_VID, 0x1000, 0x1000)
 _RST = 4
 #: The source of answers to rejected frames: locally administered, and nobody's.
 _ANSWER_MAC = 0x027077000000
