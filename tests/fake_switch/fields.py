@@ -66,7 +66,6 @@ def _ip(fields: Fields, frame: Frame) -> None:
         source, destination = _PORTS[frame.protocol]
         fields[source], fields[destination] = frame.source_port, frame.destination_port
     elif frame.protocol == TCP:
-        fields[Field.TCP_FLAGS] = frame.tcp_flags
     elif frame.protocol == ICMPV6 and frame.eth_type == IPV6:
         fields[Field.ICMPV6_TYPE], fields[Field.ICMPV6_CODE] = frame.icmp_type, frame.icmp_code
         if frame.icmp_type in _ND_TYPES and frame.icmp_code == 0:
@@ -147,7 +146,7 @@ def lacks(field: Field, match: Masked) -> str | None:
         return "ETH_TYPE of IP"
     if field in (Field.ARP_SHA, Field.ARP_SPA) and kind != ARP:
         return "ETH_TYPE of ARP"
-    for upper, names in ((TCP, ("TCP_FLAGS",)), (UDP, ("UDP_SRC", "UDP_DST")), (SCTP, ("SCTP_SRC", "SCTP_DST"))):
+    for upper, names in ((UDP, ("UDP_SRC", "UDP_DST")), (SCTP, ("SCTP_SRC", "SCTP_DST"))):
         if field.name in names and (kind not in (IPV4, IPV6) or protocol != upper):
             return f"IP_PROTO {upper}"
     if field in (Field.ICMPV6_TYPE, Field.ICMPV6_CODE, Field.ND_TARGET) and (kind != IPV6 or protocol != ICMPV6):

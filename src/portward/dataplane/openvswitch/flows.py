@@ -30,7 +30,6 @@ class Field(IntEnum):
     REG14 = 0x00011C04
     REG15 = 0x00011E04
     IP_FRAG = 0x00013401  # bit 0: a fragment; bit 1: not the first
-    TCP_FLAGS = 0x00014402
     CONJ_ID = 0x00014A04
     CT_STATE = 0x0001D204
     CT_MARK = 0x0001D604

@@ -33,7 +33,7 @@ from portward.dataplane.openvswitch.layout import (
     Table,
     flag,
 )
-from portward.model import ICMPV6, SCTP, TCP, UDP
+from portward.model import ICMPV6, SCTP, UDP
 
 ARP, IPV4, IPV6 = 0x0806, 0x0800, 0x86DD
 _IP = ((Field.ETH_TYPE, IPV4), (Field.ETH_TYPE, IPV6))
@@ -42,7 +42,6 @@ _THEIR_INGRESS = 81
 _THEIR_NORMAL = (60, 62, 94)
 _MULTICAST_BIT = 1 << 40
 _TAGGED = Condition(Field.VLAN_VID, 0x1000, 0x1000)
-_RST = 4
 #: The source of answers to rejected frames: locally administered, and nobody's.
 _ANSWER_MAC = 0x027077000000
 #: Kinds of addresses in ``Table.OWN``, in reg3: the address of reg0, that of xxreg1, or the MAC alone.
@@ -214,10 +213,12 @@ def _deliver() -> Iterator[Flow]:
 
 
 def _reject(reflector: int) -> Iterator[Flow]:
-    """Rejected frames go to the reflector with the way back in their destination MAC, which comes back as source."""
+    """Rejected frames go to the reflector with the way back in their destination MAC, which comes back as source.
+
+    Resets are not answered either: the reflector sees to that.
+    """
     table = Table.REJECT
     for kind in _IP:
-        yield flow(table, 200, [kind, (Field.IP_PROTO, TCP), Condition(Field.TCP_FLAGS, _RST, _RST)])
         yield flow(table, 200, [kind, Condition(Field.IP_FRAG, 2, 2)])
     yield flow(table, 200, [Condition(Field.ETH_DST, _MULTICAST_BIT, _MULTICAST_BIT)])
     yield flow(table, 200, [(Field.ETH_TYPE, IPV4), Condition(Field.IPV4_DST, 0xE0000000, 0xF0000000)])
