@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from fake_switch.frame import ARP, IPV4, IPV6, Fragment, Frame, mac_number
 from portward.dataplane.openvswitch.flows import Condition, CtState, Field
-from portward.model import ICMP, ICMPV6, SCTP, TCP, UDP
+from portward.model import ICMP, ICMPV6, SCTP, UDP
 
 #: A packet on its way through the tables: every field by its value; what a packet does not have is 0.
 Fields = dict[Field, int]
@@ -65,7 +65,6 @@ def _ip(fields: Fields, frame: Frame) -> None:
     if frame.protocol in _PORTS:
         source, destination = _PORTS[frame.protocol]
         fields[source], fields[destination] = frame.source_port, frame.destination_port
-    elif frame.protocol == TCP:
     elif frame.protocol == ICMPV6 and frame.eth_type == IPV6:
         fields[Field.ICMPV6_TYPE], fields[Field.ICMPV6_CODE] = frame.icmp_type, frame.icmp_code
         if frame.icmp_type in _ND_TYPES and frame.icmp_code == 0:

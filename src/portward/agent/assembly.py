@@ -16,6 +16,7 @@ from portward.channel.client import Client
 from portward.config import Settings, is_loopback
 from portward.dataplane.nftables import support
 from portward.dataplane.nftables.driver import NftablesDataplane
+from portward.dataplane.openvswitch.driver import OpenvswitchDataplane
 from portward.dataplane.privileges import require
 from portward.log import log_to_stderr
 from portward.model import PortKind
@@ -108,6 +109,14 @@ def _drivers(settings: Settings, ledger: Ledger | None) -> Drivers:
                 allow_root_namespace=settings.agent.allow_root_namespace,
                 owner=settings.agent.host,
                 ledger=ledger,
-            )
+            ),
+            PortKind.VM: OpenvswitchDataplane(
+                bridge=settings.openvswitch.bridge,
+                run_dir=settings.openvswitch.run_dir,
+                zones=settings.openvswitch.zones,
+                uplinks=settings.openvswitch.uplinks,
+                beside_security_groups=settings.openvswitch.beside_security_groups,
+                ledger=ledger,
+            ),
         }
     )

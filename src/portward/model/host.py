@@ -20,6 +20,8 @@ class CoveredPort(msgspec.Struct, frozen=True, kw_only=True):
 class HostState(msgspec.Struct, frozen=True, kw_only=True):
     """Everything that a host enforces at ``generation``.
 
+    ``admitted`` are ids of ports of the network itself (DHCP, routers): a switch lets them pass unfiltered.
+
     Raises:
         InvalidValue: a group names a policy that is not there; nothing may be enforced from half a state.
     """
@@ -27,6 +29,7 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     generation: int
     ports: tuple[CoveredPort, ...] = ()
     policies: tuple[Policy, ...] = ()
+    admitted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
         known = {policy.id for policy in self.policies}
