@@ -87,6 +87,11 @@ def profile_flows(
     mine = (Field.REG10, profile)
     fresh = Condition(Field.CT_MARK, epoch)
     yield flow(Table.STATE, 100, [mine, _VALID, fresh], Resubmit(Table.ADMIT))
+    if not egress and not ingress:
+        # Nobody covers its ports: what connection tracking has no connection for passes, too.
+        for unknown in (CtState.INV, CtState.REL):
+            seen = Condition(Field.CT_STATE, CtState.TRK | unknown, CtState.TRK | unknown)
+            yield flow(Table.STATE, 95, [mine, seen], Resubmit(Table.ADMIT))
     for eth_type in _ETH_TYPE.values():
         accept = (Commit(Field.REG11, epoch), Resubmit(Table.ADMIT))
         yield flow(Table.ALLOW, 100, [mine, (Field.ETH_TYPE, eth_type)], *accept)
