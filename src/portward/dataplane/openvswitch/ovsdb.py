@@ -189,7 +189,7 @@ class Ovsdb:
         self._commit(write)
 
     def add_reflector(self, bridge: str, port_name: str) -> None:
-        """Plug the device ``port_name`` into ``bridge``, marked as ours; nothing to do if it is there.
+        """Plug the device ``port_name`` into ``bridge``, marked as ours, in place of any that was; once is enough.
 
         Raises:
             DataplaneError: there is no such bridge, the name is taken by a port of others, or the database has it not.
@@ -197,32 +197,36 @@ class Ovsdb:
 
         def write() -> None:
             row = self._bridge_row(bridge)
-            for port in self._ports(port_name):
-                if port in row.ports:
-                    return
-                raise DataplaneError(f"port {port_name} is on another bridge: remove it with ovs-vsctl del-port")
-            interface = self._idl.txn.insert(self._idl.tables["Interface"])
-            interface.name = port_name
-            port = self._idl.txn.insert(self._idl.tables["Port"])
-            port.name = port_name
-            port.interfaces = [interface]
-            port.external_ids = {OWNER: _REFLECTOR}
-            row.addvalue("ports", port)
+            if row is None:
+                raise DataplaneError(f"the switch has no bridge {bridge}: make it, or name another in its place")
+            there = False
+            for port in self._reflectors(row):
+                if port.name == port_name:
+                    there = True
+                else:
+                    row.delvalue("ports", port)
+            if not there:
+                interface = self._idl.txn.insert(self._idl.tables["Interface"])
+                interface.name = port_name
+                port = self._idl.txn.insert(self._idl.tables["Port"])
+                port.name = port_name
+                port.interfaces = [interface]
+                port.external_ids = {OWNER: _REFLECTOR}
+                row.addvalue("ports", port)
 
         self._commit(write)
 
-    def remove_reflector(self, bridge: str, port_name: str) -> None:
+    def remove_reflector(self, bridge: str) -> None:
         """Take out what ``add_reflector`` put there; nothing to do if it is gone, or the bridge.
 
         Raises:
-            DataplaneError: the name is that of a port of others, or the database has it still.
+            DataplaneError: the database has it still.
         """
 
         def write() -> None:
-            for port in self._ports(port_name):
-                for row in self._idl.tables["Bridge"].rows.values():
-                    if row.name == bridge and port in row.ports:
-                        row.delvalue("ports", port)
+            row = self._bridge_row(bridge)
+            for port in self._reflectors(row) if row is not None else ():
+                row.delvalue("ports", port)
 
         self._commit(write)
 
@@ -232,16 +236,10 @@ class Ovsdb:
         self._wake.close()
 
     def _bridge_row(self, name: str) -> Any:
-        for row in self._idl.tables["Bridge"].rows.values():
-            if row.name == name:
-                return row
-        raise DataplaneError(f"the switch has no bridge {name}: make it, or name another as [openvswitch] bridge")
+        return next((row for row in self._idl.tables["Bridge"].rows.values() if row.name == name), None)
 
-    def _ports(self, name: str) -> list[Any]:
-        found = [row for row in self._idl.tables["Port"].rows.values() if row.name == name]
-        if any(row.external_ids.get(OWNER) != _REFLECTOR for row in found):
-            raise DataplaneError(f"port {name} of the switch has our name and is not ours: remove or rename it")
-        return found
+    def _reflectors(self, bridge: Any) -> list[Any]:
+        return [port for port in bridge.ports if port.external_ids.get(OWNER) == _REFLECTOR]
 
     def _commit(self, write: Callable[[], None]) -> None:
         try:

@@ -8,6 +8,7 @@ sends it (RFC 1122 3.2.2, RFC 4443 2.4): resets, ICMP errors, broadcast and mult
 
 import hashlib
 import os
+import secrets
 import struct
 import subprocess
 from contextlib import ExitStack, suppress
@@ -17,12 +18,13 @@ from typing import NamedTuple
 from portward.dataplane.netns import DIRECTORY, NamespaceId, NoSuchNamespace, in_namespace, namespace_id, open_namespace
 from portward.dataplane.nftables.libnftables import Nft
 from portward.dataplane.nftables.netlink import NETFILTER, Netlink, attributes
+from portward.dataplane.nftables.ruleset import REJECTS_A_SECOND
 from portward.dataplane.openvswitch import veth
 from portward.dataplane.protocol import DataplaneError
 
 _PEER = "answers"
 _MTU = 9216  # whatever VMs send; a longer packet has no answer
-_RATE = 100  # answers a second for each refusing port
+_RATE = f"{REJECTS_A_SECOND}/second burst {REJECTS_A_SECOND} packets"
 _GET_GENERATION = 10 << 8 | 16  # linux/netfilter/nf_tables.h
 _PATIENCE = 10.0  # seconds for `ip netns`
 # The low 16 bits of the destination say which port refuses. There are no more keys than the set has room for, so the
@@ -42,16 +44,16 @@ table netdev portward {{
     meta pkttype {{ broadcast, multicast }} drop
     ether saddr & 01:00:00:00:00:00 != 00:00:00:00:00:00 drop
     ip saddr {{ 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/3 }} drop
-    ip daddr {{ 0.0.0.0/8, 127.0.0.0/8, 224.0.0.0/3 }} drop
+    ip daddr {{ 224.0.0.0/4, 255.255.255.255 }} drop
     ip6 saddr {{ ::/127, ff00::/8 }} drop
-    ip6 daddr {{ ::/127, ff00::/8 }} drop
+    ip6 daddr ff00::/8 drop
     ip frag-off & 0x1fff != 0 drop
     frag frag-off != 0 drop
     tcp flags & rst != 0 drop
     icmp type {{ destination-unreachable, source-quench, redirect, time-exceeded, parameter-problem }} drop
     icmpv6 type < 128 drop
     icmpv6 type 137 drop
-    update @answered {{ ether daddr & 00:00:00:00:ff:ff limit rate over {_RATE}/second burst {_RATE} packets }} drop
+    update @answered {{ ether daddr & 00:00:00:00:ff:ff limit rate over {_RATE} }} drop
     meta l4proto tcp reject with tcp reset
     meta protocol {{ ip, ip6 }} reject with icmpx admin-prohibited
   }}
@@ -71,18 +73,21 @@ class _Standing(NamedTuple):
 class Reflector:
     """The reflector of ``bridge``, of the switch whose sockets are in ``run_dir``.
 
-    ``device`` is what to plug into the bridge. Of one thread, whose network namespace is the switch's.
+    ``device`` is what to plug into the bridge, once ``ensure`` returned; if it had to be made anew it has another name,
+    as a switch in userspace goes on listening to the device that is gone when one of the same name comes.
+    Of one thread, whose network namespace is the switch's.
     """
 
     def __init__(self, bridge: str, run_dir: Path = Path("/var/run/openvswitch")) -> None:
-        suffix = hashlib.sha256(f"{run_dir}/{bridge}".encode()).hexdigest()[:8]
-        self.device = f"pw-rj{suffix}"
+        suffix = hashlib.sha256(f"{run_dir}/{bridge}".encode()).hexdigest()[:6]
         self.namespace = f"pw-reject-{suffix}"
+        self.device = ""
+        self._prefix = f"pw-rj{suffix}"
         self._inside: _Inside | None = None
         self._standing: _Standing | None = None
 
     def ensure(self) -> None:
-        """Make the reflector, or what is missing of it. Takes 0.2 ms when nothing is.
+        """Make the reflector, or what is missing of it. Takes 0.1 ms when nothing is.
 
         Raises:
             DataplaneError: it cannot be made; packets to be rejected are dropped in silence meanwhile.
@@ -103,13 +108,13 @@ class Reflector:
             DataplaneError: something of it cannot be removed.
         """
         self.close()
-        with Netlink(veth.ROUTE) as links:
-            outside = veth.device(links, self.device)
-            if outside is not None:
-                self._check_ours(outside)
-                veth.delete(links, outside.number)
-        if (DIRECTORY / self.namespace).exists():
-            _ip_netns("delete", self.namespace)
+        if not (DIRECTORY / self.namespace).exists():
+            return
+        with suppress(NoSuchNamespace), in_namespace(self.namespace, lambda: Netlink(veth.ROUTE)) as inside:
+            peer = veth.device(inside, _PEER)
+            if peer is not None:
+                veth.delete(inside, peer.number)
+        _ip_netns("delete", self.namespace)
 
     def close(self) -> None:
         """Let go of sockets and the namespace; the reflector stays."""
@@ -123,10 +128,18 @@ class Reflector:
         inside = self._inside
         if inside is None or not inside.is_that_of(self.namespace):
             return None
-        device, peer = veth.device(links, self.device), veth.device(inside.links, _PEER)
-        if device is None or peer is None or not (device.up and peer.up and device.peer == peer.number):
+        device, peer = self._pair(links, inside)
+        if device is None or peer is None or not (device.up and peer.up):
             return None
         return _Standing(inside.identity, device, peer, inside.generation())
+
+    def _pair(self, links: Netlink, inside: "_Inside") -> tuple[veth.Device | None, veth.Device | None]:
+        """The two ends: ours, unless it went elsewhere or is another's, and the one in the namespace."""
+        peer = veth.device(inside.links, _PEER)
+        device = veth.device(links, peer.peer) if peer is not None and peer.peer else None
+        if device is None or peer is None or device.peer != peer.number or not device.name.startswith(self._prefix):
+            return None, peer
+        return device, peer
 
     def _make(self, links: Netlink) -> None:
         if self._inside is not None and not self._inside.is_that_of(self.namespace):
@@ -134,25 +147,20 @@ class Reflector:
         if self._inside is None:
             self._inside = _Inside(self.namespace)
         inside = self._inside
-        device, peer = veth.device(links, self.device), veth.device(inside.links, _PEER)
-        if device is not None and (peer is None or device.peer != peer.number):
-            self._check_ours(device)
-            veth.delete(links, device.number)  # its other end is elsewhere, in a namespace that was ours
-            device = None
+        device, peer = self._pair(links, inside)
         if device is None:
-            veth.add(links, self.device, _PEER, inside.descriptor, mtu=_MTU)
-            device, peer = veth.device(links, self.device), veth.device(inside.links, _PEER)
+            if peer is not None:
+                veth.delete(inside.links, peer.number)
+            veth.add(links, self._prefix + secrets.token_hex(2), _PEER, inside.descriptor, mtu=_MTU)
+            device, peer = self._pair(links, inside)
         if device is None or peer is None:
-            raise DataplaneError(f"somebody removes {self.device} as fast as it is made")
-        veth.without_ipv6(self.device)
+            raise DataplaneError(f"somebody removes the devices of {self.namespace} as fast as they are made")
+        veth.without_ipv6(device.name)
         inside.prepare()
         # Up last: what comes by before there are rules would find a device that is quiet, but no answer.
         veth.set_up(inside.links, peer.number)
         veth.set_up(links, device.number)
-
-    def _check_ours(self, device: veth.Device) -> None:
-        if device.kind != b"veth":
-            raise DataplaneError(f"device {self.device} has our name and is not ours: remove or rename it")
+        self.device = device.name
 
 
 class _Inside:

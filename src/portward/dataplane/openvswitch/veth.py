@@ -29,27 +29,31 @@ class Device(NamedTuple):
     """A device as the kernel has it; ``peer`` is the number of the other end, in whatever namespace that is."""
 
     number: int
+    name: str
     up: bool
-    kind: bytes
     peer: int
 
 
-def device(links: Netlink, name: str) -> Device | None:
-    """The device of that name in the namespace of ``links``; ``None``: there is none.
+def device(links: Netlink, which: str | int) -> Device | None:
+    """The device of that name or number in the namespace of ``links``; ``None``: there is none.
 
     Raises:
         NetlinkError: the kernel refused to tell.
     """
+    if isinstance(which, str):
+        wanted = _HEADER.pack(0, 0, 0, 0, 0) + _text(_NAME, which)
+    else:
+        wanted = _HEADER.pack(0, 0, which, 0, 0)
     try:
-        (answer,) = links.request(_GET, _HEADER.pack(0, 0, 0, 0, 0) + _text(_NAME, name))
+        (answer,) = links.request(_GET, wanted)
     except NetlinkError as error:
         if error.errno == errno.ENODEV:
             return None
         raise
     _, _, number, flags, _ = _HEADER.unpack_from(answer)
     known = attributes(answer[_HEADER.size :])
-    kind = attributes(known.get(_INFO, b"")).get(_KIND, b"").rstrip(b"\0")
-    return Device(number, bool(flags & _UP), kind, int.from_bytes(known.get(_LINK, b"")[:4], sys.byteorder))
+    name = known[_NAME].rstrip(b"\0").decode("utf-8", "replace")
+    return Device(number, name, bool(flags & _UP), int.from_bytes(known.get(_LINK, b"")[:4], sys.byteorder))
 
 
 def add(links: Netlink, name: str, peer: str, namespace: int, *, mtu: int) -> None:
