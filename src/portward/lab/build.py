@@ -1,7 +1,7 @@
 """From a plan to namespaces, links, addresses, and one process that answers for all hosts.
 
-A veth pair is made inside the router's namespace with its other end already in the host's: neither is ever in the
-namespace that Portward runs in. Neighbours are entered by hand, so that no packet waits, or is lost, for ARP.
+A veth pair is made inside one namespace with its other end already in another: neither is ever in the namespace that
+Portward runs in. Neighbours are entered by hand, so that no packet waits, or is lost, for ARP.
 """
 
 import subprocess
@@ -13,6 +13,7 @@ from portward.lab.namespaces import add_namespace, ip, nft, python, sysctl
 from portward.lab.plan import prefixes_of
 from portward.lab.processes import identify
 from portward.lab.state import LabHost, LabPort, LabState, Process
+from portward.lab.switch import without_offload
 
 #: Addresses can be used at once, every ICMP error is sent that should be, and TCP sends again only what was lost
 #: (tail loss probes repeat what the other side has but has not acknowledged yet).
@@ -58,8 +59,40 @@ def build(state: LabState) -> None:
     ip(state.router_netns, ["link set lo up"])
     nft(state.router_netns, _ROUTER_TABLE)
     for port, host in zip(state.ports, state.hosts, strict=True):
-        _connect(port, host)
+        vm = next((vm for vm in state.vm_ports if vm.name == port.name), None)
+        plugged = next((plugged for plugged in state.plugged_ports if plugged.name == port.name), None)
+        _link(port.netns, port.device, port.mac, *_end(plugged, host.netns, host.device, host.mac))
+        if vm is not None:
+            _link(host.netns, host.device, host.mac, vm.netns, vm.device, "")
+        _address(port, host)
         nft(host.netns, _HOST_TABLE)
+    for device in (*state.vm_ports, *state.plugged_ports):
+        without_offload(device.netns, device.device)
+    if state.switch is not None:
+        for host, port in zip(state.hosts[:-1], state.ports[:-1], strict=True):
+            without_offload(host.netns, host.device)
+            without_offload(port.netns, port.device)
+
+
+def _end(plugged: LabPort | None, *host: str) -> tuple[str, str, str]:
+    """Where the other end of a router's link is: its namespace, device and MAC."""
+    netns, device, mac = host if plugged is None else (plugged.netns, plugged.device, "")
+    return netns, device, mac
+
+
+def _link(netns: str, device: str, mac: str, other_netns: str, other: str, other_mac: str) -> None:
+    """A pair of devices, up; a MAC of no text is left to the kernel. An end on the switch says nothing of itself."""
+    address = f"address {other_mac} " if other_mac else ""
+    ip(
+        netns,
+        [
+            f"link add name {device} address {mac} type veth peer name {other} {address}netns {other_netns}",
+            f"link set {device} up",
+        ],
+    )
+    if not other_mac:
+        sysctl(other_netns, {f"ipv6/conf/{other}/disable_ipv6": "1"})
+    ip(other_netns, [f"link set {other} up"])
 
 
 def start_responder(state: LabState) -> tuple[subprocess.Popen[str], Process]:
@@ -86,13 +119,9 @@ def start_responder(state: LabState) -> tuple[subprocess.Popen[str], Process]:
     return child, identify(child.pid)
 
 
-def _connect(port: LabPort, host: LabHost) -> None:
-    router_side = [
-        f"link add name {port.device} address {port.mac} type veth "
-        f"peer name {host.device} address {host.mac} netns {host.netns}",
-        f"link set {port.device} up",
-    ]
-    host_side = ["link set lo up", f"link set {host.device} up"]
+def _address(port: LabPort, host: LabHost) -> None:
+    router_side: list[str] = []
+    host_side = ["link set lo up"]
     for prefix, gateway in zip(prefixes_of(host.name), port.fixed_ips, strict=True):
         nodad, everything = ("nodad", "::/0") if prefix.version == 6 else ("", "0.0.0.0/0")
         router_side.append(f"address add {gateway}/{prefix.prefixlen} dev {port.device} {nodad}")

@@ -20,6 +20,7 @@ from portward.lab.namespaces import delete_namespace, ip, nft
 from portward.lab.plan import OUTSIDE, plan
 from portward.lab.processes import kill
 from portward.lab.state import FloatingIP, LabPort, LabState
+from portward.lab.switch import Switch
 from portward.model import Address
 
 
@@ -33,12 +34,16 @@ class Lab:
         """Not for callers: ``create`` makes a lab, ``open`` finds one that is up."""
         self._state = state
         self._child: subprocess.Popen[str] | None = None
+        self._switch = None if state.switch is None else Switch(state.switch)
         self.hosts = {host.name: Host(self, host) for host in state.hosts}
         self.ports = {port.name: port for port in state.ports}
+        self.vm_ports = {port.name: port for port in state.vm_ports}
 
     @classmethod
-    def create(cls, name: str, *, networks: int = 2) -> Self:
+    def create(cls, name: str, *, networks: int = 2, switch: bool = False) -> Self:
         """Make the lab ``name`` with 2 or 3 tenant networks; when it returns, every host answers.
+
+        With a ``switch``, hosts of tenant networks are virtual machines on it; it passes nothing until it has flows.
 
         Raises:
             NeedsRoot: not called by root.
@@ -47,7 +52,7 @@ class Lab:
             LabError: it cannot be made; nothing of it is left.
         """
         _need_root()
-        state = plan(name, networks)
+        state = plan(name, networks, switch=switch)
         states.claim(state)
         try:
             check_free(state)
@@ -57,8 +62,11 @@ class Lab:
         lab = cls(state)
         try:
             build(state)
+            if lab._switch is not None:
+                lab._save(msgspec.structs.replace(state, processes=lab._switch.start()))
+                lab._switch.plug((*state.vm_ports, *state.plugged_ports))
             lab._child, process = start_responder(state)
-            lab._save(msgspec.structs.replace(state, processes=(process,)))
+            lab._save(msgspec.structs.replace(lab.state, processes=(*lab.state.processes, process)))
         except BaseException:
             lab.destroy()
             raise
@@ -133,6 +141,17 @@ class Lab:
         """The host beyond the router's gateway."""
         return self.hosts[OUTSIDE]
 
+    @property
+    def switch(self) -> Switch:
+        """The switch, of a lab that has one.
+
+        Raises:
+            LabError: it has none.
+        """
+        if self._switch is None:
+            raise LabError(f"lab {self.name} has no switch; `portward lab up --switch` makes one with")
+        return self._switch
+
     def port(self, network: str) -> LabPort:
         """The router's interface to ``network``.
 
@@ -193,6 +212,8 @@ class Lab:
             if state.router_id == self.router_id:
                 for process in state.processes:
                     kill(process)
+                if self._switch is not None:
+                    self._switch.destroy()
                 for netns in state.namespaces:
                     delete_namespace(netns)
                 states.forget(self.name)

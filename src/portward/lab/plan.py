@@ -8,8 +8,20 @@ the network, so that a prefix and a single address can be told apart.
 import uuid
 from ipaddress import IPv4Network, IPv6Network
 
+import msgspec
+
 from portward.lab.errors import LabError
-from portward.lab.state import ROUTER_GATEWAY, ROUTER_INTERFACE, LabHost, LabPort, LabState, check_name
+from portward.lab.state import (
+    DIRECTORY,
+    ROUTER_GATEWAY,
+    ROUTER_INTERFACE,
+    VM,
+    LabHost,
+    LabPort,
+    LabState,
+    LabSwitch,
+    check_name,
+)
 from portward.model import Prefix
 
 TENANT_NETWORKS = ("red", "blue", "green")
@@ -18,8 +30,10 @@ ROUTER_ADDRESS = 1
 HOST_ADDRESSES = (10, 11, 12, 200)
 
 
-def plan(name: str, networks: int = 2) -> LabState:
+def plan(name: str, networks: int = 2, *, switch: bool = False) -> LabState:
     """A new lab called ``name`` with ``networks`` tenant networks (2 or 3) and the outside.
+
+    ``switch``: the hosts of tenant networks are virtual machines on a switch, which the router is joined to.
 
     Raises:
         InvalidValue: a name that no lab can have.
@@ -57,7 +71,36 @@ def plan(name: str, networks: int = 2) -> LabState:
                 addresses=tuple(prefix[number] for prefix in prefixes for number in HOST_ADDRESSES),
             )
         )
-    return LabState(name=name, router_id=router_id, router_netns=router_netns, ports=tuple(ports), hosts=tuple(hosts))
+    state = LabState(name=name, router_id=router_id, router_netns=router_netns, ports=tuple(ports), hosts=tuple(hosts))
+    return _switched(state) if switch else state
+
+
+def _switched(state: LabState) -> LabState:
+    """``state`` with a switch, a VLAN a tenant network."""
+    netns = f"pw-{state.name}-switch"
+    vms, plugged = [], []
+    for number, (port, host) in enumerate(zip(state.ports[:-1], state.hosts[:-1], strict=True), 1):
+        vm_id = str(uuid.uuid4())
+        vm = LabPort(
+            port_id=vm_id,
+            name=host.name,
+            device=f"tap{vm_id[:11]}",
+            netns=netns,
+            network_id=port.network_id,
+            router_id="",
+            mac=host.mac,
+            fixed_ips=host.addresses,
+            device_owner=VM,
+            vlan=number,
+        )
+        vms.append(vm)
+        plugged.append(msgspec.structs.replace(port, device=f"rt-{port.port_id[:11]}", netns=netns, vlan=number))
+    return msgspec.structs.replace(
+        state,
+        switch=LabSwitch(netns=netns, run_dir=str(DIRECTORY / f"{state.name}.switch")),
+        vm_ports=tuple(vms),
+        plugged_ports=tuple(plugged),
+    )
 
 
 def prefixes_of(network: str) -> tuple[Prefix, Prefix]:

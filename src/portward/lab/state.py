@@ -6,23 +6,24 @@ namespaces are. Nothing is kept that could be asked of the kernel instead.
 
 import os
 import re
-from ipaddress import IPv4Address, ip_address
+from ipaddress import IPv4Address, ip_address, ip_network
 from pathlib import Path
 
 import msgspec
 
 from portward.lab.errors import LabError, LabExists, NoSuchLab
-from portward.model import Address, Binding, InvalidValue, IPVersion, Port, PortKind, port_kind
+from portward.model import Address, AddressPair, Binding, InvalidValue, IPVersion, Port, PortKind, port_kind
 
 DIRECTORY = Path("/run/portward-lab")
 _NAME = re.compile(r"[a-z0-9][a-z0-9-]{0,19}")
 
 ROUTER_INTERFACE = "network:router_interface"
 ROUTER_GATEWAY = "network:router_gateway"
+VM = "compute:nova"
 
 
 class LabPort(msgspec.Struct, frozen=True, kw_only=True):
-    """One interface of the lab's router, with all that the API needs to register it."""
+    """A port of the lab, with all that the API needs to register it: an interface of its router, or of a VM's."""
 
     port_id: str
     name: str  # of the network it serves
@@ -33,6 +34,8 @@ class LabPort(msgspec.Struct, frozen=True, kw_only=True):
     mac: str
     fixed_ips: tuple[Address, ...]
     device_owner: str
+    vlan: int = 0  # on the switch, if it is there
+    address_pairs: tuple[str, ...] = ()  # further prefixes that a VM sends from
 
     def to_model(self) -> Port:
         """The port as a host's state names it.
@@ -40,14 +43,16 @@ class LabPort(msgspec.Struct, frozen=True, kw_only=True):
         Raises:
             LabError: it is the gateway, which no firewall group can hold.
         """
-        if port_kind(self.device_owner) is not PortKind.ROUTER:
+        kind = port_kind(self.device_owner)
+        if kind is None:
             raise LabError(f"{self.device} is a {self.device_owner} port: no firewall group can hold it")
         return Port(
             id=self.port_id,
-            kind=PortKind.ROUTER,
-            binding=Binding(netns=self.netns, device=self.device),
+            kind=kind,
+            binding=Binding(netns=self.netns, device=self.device) if kind is PortKind.ROUTER else None,
             mac_address=self.mac,
             fixed_ips=self.fixed_ips,
+            allowed_address_pairs=tuple(AddressPair(prefix=ip_network(prefix)) for prefix in self.address_pairs),
         )
 
 
@@ -79,6 +84,13 @@ class Process(msgspec.Struct, frozen=True):
     started: int
 
 
+class LabSwitch(msgspec.Struct, frozen=True):
+    """The switch between the tenant networks' hosts, which are virtual machines then, and the router."""
+
+    netns: str
+    run_dir: str
+
+
 class LabState(msgspec.Struct, frozen=True, kw_only=True):
     """The whole lab. ``hosts`` and ``ports`` are in one order: the tenant networks, then the outside."""
 
@@ -89,11 +101,15 @@ class LabState(msgspec.Struct, frozen=True, kw_only=True):
     hosts: tuple[LabHost, ...]
     floating_ips: tuple[FloatingIP, ...] = ()
     processes: tuple[Process, ...] = ()
+    switch: LabSwitch | None = None
+    vm_ports: tuple[LabPort, ...] = ()  # on the switch: those of the tenant networks' hosts
+    plugged_ports: tuple[LabPort, ...] = ()  # on the switch: the router's ends
 
     @property
     def namespaces(self) -> tuple[str, ...]:
         """Every namespace of the lab."""
-        return (self.router_netns, *(host.netns for host in self.hosts))
+        switch = () if self.switch is None else (self.switch.netns,)
+        return (self.router_netns, *(host.netns for host in self.hosts), *switch)
 
 
 def check_name(name: str) -> str:
