@@ -74,6 +74,23 @@ def test_an_interface_is_followed_as_it_comes_changes_and_goes(switch: BareSwitc
     switch.ip("link del vm1")
 
 
+def test_an_interface_that_goes_to_another_port_is_seen_there(switch: BareSwitch, ovsdb: Ovsdb) -> None:
+    switch.ip("link add b1 type veth peer name b2", "link add b3 type veth peer name b4")
+    switch.vsctl("add-bond", "br-int", "bond", "b1", "b2", "b3")
+    follow(ovsdb, lambda: interface(ovsdb, "b3") is not None)
+    number = switch.vsctl("get", "interface", "b3", "_uuid").strip()
+    switch.vsctl("remove", "port", "bond", "interfaces", number, "--", "--id=@p", "create", "port", "name=b3", "tag=9",
+                 f"interfaces={number}", "--", "add", "bridge", "br-int", "ports", "@p")  # fmt: skip
+    follow(ovsdb, lambda: (seen := interface(ovsdb, "b3")) is not None and seen.tag == 9)
+    assert (seen := interface(ovsdb, "b3")) is not None
+    assert not seen.bonded
+    switch.vsctl("set", "interface", "b3", f"external_ids:iface-id={IFACE_ID}")
+    follow(ovsdb, lambda: (seen := interface(ovsdb, "b3")) is not None and seen.iface_id == IFACE_ID)
+    switch.vsctl("del-port", "br-int", "bond", "--", "del-port", "br-int", "b3")
+    follow(ovsdb, lambda: len(view(ovsdb).interfaces) == 1)
+    switch.ip("link del b1", "link del b3")
+
+
 def test_an_interface_without_a_device_has_no_ofport_and_says_why(switch: BareSwitch, ovsdb: Ovsdb) -> None:
     switch.vsctl("--no-wait", "add-port", "br-int", "absent")
     follow(ovsdb, lambda: (seen := interface(ovsdb, "absent")) is not None and seen.error is not None)
@@ -181,6 +198,10 @@ def test_a_reflector_takes_the_place_of_the_one_before(switch: BareSwitch, ovsdb
     switch.vsctl("add-port", "br-int", "theirs", "--", "set", "interface", "theirs", "type=internal")
     switch.ip("link add pw-rjx type veth peer name pw-rjy")
     ovsdb.add_reflector("br-int", "pw-rjx")
+    ovsdb.add_reflector("br-int", "pw-rjy")
+    assert switch.vsctl("list-ports", "br-int").split() == ["pw-rjy", "theirs"]
+    switch.vsctl("del-port", "br-int", "pw-rjy")
+    follow(ovsdb, lambda: interface(ovsdb, "pw-rjy") is None)
     ovsdb.add_reflector("br-int", "pw-rjy")
     assert switch.vsctl("list-ports", "br-int").split() == ["pw-rjy", "theirs"]
     ovsdb.remove_reflector("br-int")

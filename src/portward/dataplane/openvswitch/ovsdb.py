@@ -2,7 +2,7 @@
 
 One connection for ever, which never makes its thread wait: what has come is taken, what is lost is connected again as
 soon as the server's socket is back. While there is no connection the last picture stands, for the flows in the switch
-stand as well. Refuses to trust what it reads: names and ids are whatever somebody wrote, and go out as plain strings.
+stand as well. Refuses to write anything but zones and the reflector's port.
 """
 
 import time
@@ -11,8 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-import msgspec
-
+from portward.dataplane.openvswitch.views import SCHEMA, ZONE, BridgeView, InterfaceView, Views
 from portward.dataplane.openvswitch.wake import Wake
 from portward.dataplane.protocol import DataplaneError
 
@@ -21,87 +20,14 @@ with warnings.catch_warnings():
     import ovs.db.idl  # type: ignore[import-untyped]
     import ovs.timeval  # type: ignore[import-untyped]
 
-#: Where an interface's zone and the marks of what is ours are kept, keys of external_ids.
-ZONE, OWNER = "portward-zone", "portward-owner"
-_IFACE_ID, _REFLECTOR = "iface-id", "reflector"
+__all__ = ["BridgeView", "InterfaceView", "Ovsdb"]
+#: The mark of what is ours, in external_ids.
+OWNER = "portward-owner"
+_REFLECTOR = "reflector"
 _PATIENCE = 5.0  # seconds for one transaction
 _TRANSACTIONS = 3  # of one change, when another client changes the same
 _MESSAGES = 0.2  # seconds that one update may take messages from the server; the rest is taken by the next
 _RETRY = 1000  # milliseconds between attempts to connect when no new socket shows; the least that the library takes
-_DIGITS = 9
-
-_STRING, _BOUND = "string", {"key": "string", "value": "string", "min": 0, "max": "unlimited"}
-
-
-def _optional(kind: str) -> dict[str, object]:
-    return {"type": {"key": kind, "min": 0, "max": 1}}
-
-
-def _rows(table: str) -> dict[str, object]:
-    return {"type": {"key": {"type": "uuid", "refTable": table}, "min": 0, "max": "unlimited"}}
-
-
-# What is read of the schema, in the terms of ovs-vswitchd.conf.db(5): written here, so that a connection needs none.
-_SCHEMA = {
-    "name": "Open_vSwitch",
-    "version": "1.0.0",
-    "tables": {
-        "Bridge": {
-            "columns": {
-                "name": {"type": _STRING},
-                "fail_mode": _optional("string"),
-                "datapath_type": {"type": _STRING},
-                "ports": _rows("Port"),
-            }
-        },
-        "Port": {
-            "columns": {
-                "name": {"type": _STRING},
-                "tag": _optional("integer"),
-                "vlan_mode": _optional("string"),
-                "interfaces": _rows("Interface"),
-                "external_ids": {"type": _BOUND},
-            }
-        },
-        "Interface": {
-            "columns": {
-                "name": {"type": _STRING},
-                "type": {"type": _STRING},
-                "ofport": _optional("integer"),
-                "external_ids": {"type": _BOUND},
-                "error": _optional("string"),
-            }
-        },
-    },
-}
-
-
-class InterfaceView(msgspec.Struct, frozen=True):
-    """An interface of a bridge, and what its Port says of it.
-
-    ``type`` is empty for a device of the system. ``ofport`` is ``None`` until the switch has opened it, and when that
-    failed; ``error`` then says why. ``zone`` is ``None`` if there is none, or no number below 10^9. ``tag`` is the
-    Port's, and ``trunk`` says that it carries tagged frames (any mode but access). ``bonded``: the Port has others.
-    """
-
-    name: str
-    type: str
-    ofport: int | None
-    iface_id: str | None
-    zone: int | None
-    tag: int | None
-    trunk: bool
-    bonded: bool
-    error: str | None
-
-
-class BridgeView(msgspec.Struct, frozen=True):
-    """A bridge, its interfaces in the order of their names."""
-
-    name: str
-    fail_mode: str | None
-    datapath_type: str
-    interfaces: tuple[InterfaceView, ...]
 
 
 class Ovsdb:
@@ -114,15 +40,16 @@ class Ovsdb:
     def __init__(self, run_dir: Path) -> None:
         self._socket = run_dir / "db.sock"
         self._wake = Wake(run_dir)
-        helper = ovs.db.idl.SchemaHelper(schema_json=_SCHEMA)
+        helper = ovs.db.idl.SchemaHelper(schema_json=SCHEMA)
         helper.register_table("Bridge")
         helper.register_table("Port")
         helper.register_table("Interface")
         self._idl = ovs.db.idl.Idl(f"unix:{self._socket}", helper, leader_only=False)
         self._session = self._idl._session
         self._session.reconnect.set_backoff(_RETRY, _RETRY)
-        self._views: dict[str, BridgeView] = {}
-        self._viewed = -1  # the library's count of changes that the views are of
+        self._views = Views()
+        self._idl.notify = self._views.changed
+        self._plugged: tuple[str, str, int] | None = None  # the reflector was there at this version of the database
         self._told = (False, 0)
         self._take()
 
@@ -166,10 +93,7 @@ class Ovsdb:
 
     def bridge(self, name: str) -> BridgeView | None:
         """The bridge as the database last had it; ``None``: there is none, or nothing is known yet."""
-        if self._viewed != self._idl.change_seqno:
-            self._views = {row.name: _bridge(row) for row in self._idl.tables["Bridge"].rows.values()}
-            self._viewed = self._idl.change_seqno
-        return self._views.get(name)
+        return self._views.bridge(name, self._idl.tables["Bridge"].rows.values(), self._idl.change_seqno)
 
     def set_zones(self, zones: Mapping[str, int]) -> None:
         """Keep the zone of each named interface with it; one that is gone meanwhile is passed over.
@@ -214,7 +138,9 @@ class Ovsdb:
                 port.external_ids = {OWNER: _REFLECTOR}
                 row.addvalue("ports", port)
 
-        self._commit(write)
+        if self._plugged != (bridge, port_name, self._idl.change_seqno) or not self.connected:
+            self._commit(write)
+            self._plugged = bridge, port_name, self._idl.change_seqno
 
     def remove_reflector(self, bridge: str) -> None:
         """Take out what ``add_reflector`` put there; nothing to do if it is gone, or the bridge.
@@ -274,33 +200,3 @@ class Ovsdb:
             if status != transaction.TRY_AGAIN:
                 break
         raise DataplaneError(f"the switch's database refused a change: {transaction.get_error() or status}")
-
-
-def _bridge(row: Any) -> BridgeView:
-    interfaces = [_interface(port, interface) for port in row.ports for interface in port.interfaces]
-    return BridgeView(
-        name=row.name,
-        fail_mode=_only(row.fail_mode),
-        datapath_type=row.datapath_type,
-        interfaces=tuple(sorted(interfaces, key=lambda interface: interface.name)),
-    )
-
-
-def _interface(port: Any, row: Any) -> InterfaceView:
-    ofport, tag, mode = _only(row.ofport), _only(port.tag), _only(port.vlan_mode)
-    zone = row.external_ids.get(ZONE, "")
-    return InterfaceView(
-        name=row.name,
-        type=row.type,
-        ofport=ofport if ofport is not None and ofport > 0 else None,  # -1: the switch could not open it
-        iface_id=row.external_ids.get(_IFACE_ID),
-        zone=int(zone) if zone.isascii() and zone.isdigit() and len(zone) <= _DIGITS else None,
-        tag=tag,
-        trunk=tag is None if mode is None else mode != "access",
-        bonded=len(port.interfaces) > 1,
-        error=_only(row.error),
-    )
-
-
-def _only(values: list[Any]) -> Any:
-    return values[0] if values else None
