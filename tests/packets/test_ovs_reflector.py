@@ -258,11 +258,6 @@ def test_two_removals_leave_nothing(reflector: Reflector) -> None:
     assert [name for _, name in in_namespace(HOST, socket.if_nameindex)] == ["lo"]
 
 
-def test_bridges_and_switches_have_reflectors_of_their_own() -> None:
-    made = [Reflector("br-int"), Reflector("br-ex"), Reflector("br-int", Path("/tmp/other")), Reflector("x" * 300)]
-    assert len({reflector.namespace for reflector in made}) == 4
-
-
 def test_a_switch_in_userspace_takes_its_answers_and_finds_it_again_when_it_was_made_anew() -> None:
     with bare_switch() as switch:
         switch.vsctl("add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev", "fail_mode=secure")
