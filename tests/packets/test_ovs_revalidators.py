@@ -72,7 +72,7 @@ def cached(switch: BareSwitch) -> int:
 def test_no_cached_flow_outlives_the_change_that_the_wait_follows(
     switch: BareSwitch, flows: Flows, vswitchd: Vswitchd
 ) -> None:
-    cache_flows(switch, 5000)
+    cache_flows(switch, 8000)
     flows.drop(0, priority=60_000)
     flows.barrier()
     wait(vswitchd, flows)

@@ -170,8 +170,8 @@ class _Inside:
         try:
             self.descriptor = open_namespace(name)
         except NoSuchNamespace:
-            with suppress(FileNotFoundError):
-                os.unlink(DIRECTORY / name)  # a file without its namespace, as after a restart of /run's owner
+            with suppress(OSError):  # what hinders this hinders the next as well, which says it
+                os.unlink(DIRECTORY / name)  # a file whose namespace was unmounted
             _ip_netns("add", name)
             self.descriptor = open_namespace(name)
         with ExitStack() as undo:
