@@ -7,7 +7,8 @@ from ipaddress import ip_network
 
 import msgspec
 
-from portward.lab import LabPort, Outcome, ProbeRequest, Protocol
+from portward.lab import Lab, LabPort, Outcome, ProbeRequest, Protocol
+from portward.lab.state import VM
 from portward.model import (
     ICMP,
     ICMPV6,
@@ -104,8 +105,16 @@ class Guard:
 ALLOW_ALL = policy(both("allow"))
 
 
+def guarded_ports(lab: Lab) -> dict[str, LabPort]:
+    """The ports of a lab that packets meet decisions at: those of its virtual machines, else its router's."""
+    return lab.ports | lab.vm_ports
+
+
 def state_of(ports: Mapping[str, LabPort], guards: Mapping[str, Guard], old: HostState) -> HostState:
-    """The state after ``old`` in which each network of ``guards`` has its router port protected by its guard."""
+    """The state after ``old`` in which the port of each network of ``guards`` is protected by its guard.
+
+    Ports of virtual machines are all part of it, protected or not: a switch has to know them.
+    """
     generation = old.generation + 1
     before = {policy.id: policy for policy in old.policies}
     policies: dict[str, Policy] = {}
@@ -118,8 +127,11 @@ def state_of(ports: Mapping[str, LabPort], guards: Mapping[str, Guard], old: Hos
     return HostState(
         generation=generation,
         ports=tuple(
-            CoveredPort(port=ports[network].to_model(), groups=(guard.group(),)) for network, guard in guards.items()
+            CoveredPort(port=port.to_model(), groups=(guards[network].group(),) if network in guards else ())
+            for network, port in ports.items()
+            if network in guards or port.device_owner == VM
         ),
+        admitted=old.admitted,
         policies=tuple(policies.values()),
     )
 

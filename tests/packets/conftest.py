@@ -55,15 +55,26 @@ def _children() -> list[str]:
 
 
 @pytest.fixture
-def lab() -> Iterator[Lab]:
-    """Three tenant networks and the outside behind one router, nothing filtered."""
-    with Lab.create(f"test-{next(_numbers)}", networks=3) as made:
+def kind() -> str:
+    """The kind of port that decides; tests of both are parametrised by it."""
+    return "router"
+
+
+@pytest.fixture
+def lab(kind: str) -> Iterator[Lab]:
+    """Three tenant networks and the outside behind one router, nothing filtered.
+
+    Of the kind "vm" their hosts are virtual machines on a switch, which passes nothing yet.
+    """
+    with Lab.create(f"test-{next(_numbers)}", networks=3, switch=kind == "vm") as made:
         yield made
 
 
 @pytest.fixture
 def enforce(lab: Lab) -> Iterator[Enforcer]:
-    """The dataplane at the router of ``lab``."""
+    """The dataplane of the ports of ``lab``; on a switch, all is open."""
     enforcer = Enforcer(lab)
+    if lab.state.switch is not None:
+        enforcer()
     yield enforcer
-    enforcer.dataplane.close()
+    enforcer.close()

@@ -1,29 +1,60 @@
-"""A hand on the dataplane for packet tests, and the comparison of what packets do with the golden model."""
+"""A hand on the dataplane for packet tests, and the comparison of what packets do with the golden model.
+
+One for both kinds of port: what the lab has between its hosts says which dataplane that is.
+"""
 
 import itertools
+import select
+import time
+from collections.abc import Collection
 
-from packets.builders import Guard, expected, state_of
+from packets.builders import Guard, expected, guarded_ports, state_of
+from portward.dataplane.netns import in_namespace
 from portward.dataplane.nftables.driver import NftablesDataplane
+from portward.dataplane.openvswitch.driver import OpenvswitchDataplane
+from portward.dataplane.protocol import Dataplane, Reading
 from portward.lab import Lab, ProbeRequest, probe_all
-from portward.model import HostState
+from portward.model import HostState, Report
+
+#: The kinds of ports that one suite is for.
+KINDS = ("router", "vm")
+_PATIENCE = 5.0
 
 
 class Enforcer:
-    """Tells the dataplane what to enforce on the lab's router, and compares what packets do with the golden model."""
+    """Tells the dataplane what to enforce in the lab, and compares what packets do with the golden model."""
 
     def __init__(self, lab: Lab) -> None:
         self.lab = lab
-        self.dataplane = NftablesDataplane()
-        self.state = HostState(generation=0)
+        self.dataplane = dataplane_of(lab)
+        self.ports = guarded_ports(lab)
+        self.state = HostState(generation=0, admitted=tuple(port.port_id for port in lab.state.plugged_ports))
+
+    def close(self) -> None:
+        """End it; what stands outside the lab's own namespaces goes with it."""
+        if self.lab.state.switch is not None:
+            self.dataplane.cleanup()
+        self.dataplane.close()
 
     def __call__(self, **guards: Guard) -> HostState:
-        """Protect the router's port to each network named with its guard, all others with none."""
-        self.state = state_of(self.lab.ports, guards, self.state)
+        """Protect the port of each network named with its guard, all others with none."""
+        self.state = state_of(self.ports, guards, self.state)
         report = self.dataplane.apply(self.state)
         assert report.generation == self.state.generation
         assert [port for port in report.ports if port.error] == []
         assert {port.port_id for port in report.ports} == {covered.port.id for covered in self.state.ports}
         return self.state
+
+    def errors_soon(self) -> list[str]:
+        """The ids of ports in error, as soon as the dataplane notices that the host changed and finds some."""
+        deadline = time.monotonic() + _PATIENCE
+        while True:
+            report = self.dataplane.apply(self.state)
+            failed = [port.port_id for port in report.ports if port.error]
+            if failed:
+                return failed
+            assert time.monotonic() < deadline, "nothing is in error"
+            select.select(list(self.dataplane.watched()), [], [], _PATIENCE)
 
     def requests(self, ports: list[int], protocols: tuple[str, ...] = ("tcp", "udp")) -> list[ProbeRequest]:
         """Probes between every two hosts, IPv4 and IPv6, to each of ``ports``, and an echo request."""
@@ -40,7 +71,40 @@ class Enforcer:
         wrong = []
         for probe in probe_all(requests):
             sender, receiver = (by_address[a] for a in (probe.request.source, probe.request.destination))
-            wanted = expected(self.state, probe.request, self.lab.ports[sender], self.lab.ports[receiver])
+            wanted = expected(self.state, probe.request, self.ports[sender], self.ports[receiver])
             if probe.outcome is not wanted:
                 wrong.append(f"{sender} -> {receiver} {probe.request}: {probe.outcome}, expected {wanted}")
         assert wrong == []
+
+
+def dataplane_of(lab: Lab) -> Dataplane:
+    """The dataplane of the lab's ports: its virtual machines' if it has a switch, else its router's."""
+    if lab.state.switch is None:
+        return NftablesDataplane()
+    return Inside(lab.switch.netns, OpenvswitchDataplane(run_dir=lab.switch.run_dir))
+
+
+class Inside:
+    """A dataplane whose calls are made in a namespace, as those of an agent that runs there."""
+
+    def __init__(self, netns: str, dataplane: Dataplane) -> None:
+        self._netns = netns
+        self.dataplane = dataplane
+
+    def apply(self, state: HostState) -> Report:
+        return in_namespace(self._netns, lambda: self.dataplane.apply(state))
+
+    def watched(self) -> Collection[int]:
+        return self.dataplane.watched()
+
+    def unfinished(self) -> bool:
+        return self.dataplane.unfinished()
+
+    def counters(self) -> Collection[Reading]:
+        return self.dataplane.counters()
+
+    def cleanup(self) -> tuple[str, ...]:
+        return in_namespace(self._netns, self.dataplane.cleanup)
+
+    def close(self) -> None:
+        self.dataplane.close()

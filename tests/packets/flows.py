@@ -55,7 +55,8 @@ class Flows:
             flow.sent_at_change = flow.connection.sent
         self._wait_rounds(AFTER)
         self._finish()
-        assert [problem for flow in self._flows for problem in _problems(flow)] == []
+        problems = [problem for flow in self._flows for problem in _problems(flow)]
+        assert problems == [], "\n".join(problems)
 
     def __enter__(self) -> Self:
         return self

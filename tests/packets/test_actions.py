@@ -5,9 +5,11 @@ import itertools
 import pytest
 
 from packets.builders import ALLOW_ALL, Guard, both, policy, rule
-from packets.enforcer import Enforcer
+from packets.enforcer import KINDS, Enforcer
 from portward.lab import Lab, Outcome
 from portward.model import Policy
+
+pytestmark = pytest.mark.parametrize("kind", KINDS)
 
 #: What a policy may do with a packet: allow, deny, reject, or have no rule for it; ``None``: the port is not covered.
 LISTS: dict[str, Policy | None] = {
@@ -41,14 +43,15 @@ def test_both_ports_on_the_way_must_allow(lab: Lab, enforce: Enforcer, egress: s
 
 
 @pytest.mark.parametrize("version", [4, 6])
-def test_reject_tells_the_sender_at_once(lab: Lab, enforce: Enforcer, version: int) -> None:
+def test_reject_tells_the_sender_at_once(kind: str, lab: Lab, enforce: Enforcer, version: int) -> None:
     enforce(blue=Guard(ingress=policy(both("reject"))))
     blue, router = lab.blue.address(version), lab.port("red").fixed_ips
+    reporters = router if kind == "router" else (blue,)  # a switch has no address of its own
     assert lab.red.probe("tcp", blue, 22).outcome is Outcome.RESET
     for probe in (lab.red.probe("udp", blue, 53), lab.red.probe("icmp", blue)):
         assert probe.outcome is Outcome.UNREACHABLE
         assert (probe.icmp_type, probe.icmp_code) == PROHIBITED[version]
-        assert probe.reporter in router
+        assert probe.reporter in reporters
 
 
 @pytest.mark.parametrize("version", [4, 6])

@@ -16,8 +16,8 @@ from typing import Self
 
 import pytest
 
-from packets.builders import ALLOW_ALL, Guard, both, expected, policy, rule, state_of
-from packets.enforcer import Enforcer
+from packets.builders import ALLOW_ALL, Guard, both, expected, guarded_ports, policy, rule, state_of
+from packets.enforcer import KINDS, Enforcer
 from packets.soak import rounds, seed
 from portward.dataplane.netns import in_namespace
 from portward.lab import Datagram, Host, Lab, Outcome, ProbeRequest, Stream, probe_all
@@ -247,13 +247,14 @@ def _match(request: ProbeRequest) -> str:
 
 def outcomes(lab: Lab, state: HostState, receivers: dict[ProbeRequest, Host]) -> dict[ProbeRequest, Outcome]:
     """What the golden model says of each probe from red."""
+    ports = guarded_ports(lab)
     return {
-        request: expected(state, request, lab.port("red"), lab.port(receiver.name))
-        for request, receiver in receivers.items()
+        request: expected(state, request, ports["red"], ports[receiver.name]) for request, receiver in receivers.items()
     }
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_thousand_changes_of_every_kind_lose_nothing_leak_nothing_and_decide_the_next_packet(
     lab: Lab, enforce: Enforcer
 ) -> None:
@@ -329,7 +330,7 @@ def turning(
     """A change that turns the outcome of some flows: its kind, the world after it, and those outcomes."""
     while True:
         kind, changed = changes.next(world)
-        after = outcomes(lab, state_of(lab.ports, changed.guards(), enforce.state), receivers)
+        after = outcomes(lab, state_of(enforce.ports, changed.guards(), enforce.state), receivers)
         turned = {request: outcome for request, outcome in after.items() if outcome is not before[request]}
         if turned:
             return kind, changed, turned

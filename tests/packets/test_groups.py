@@ -1,9 +1,13 @@
 """Groups, policies and ports come and go; after every step every port is as the golden model says."""
 
+import pytest
+
 from packets.builders import ALLOW_ALL, Guard, both, edited, policy, rule
-from packets.enforcer import Enforcer
+from packets.enforcer import KINDS, Enforcer
 from portward.lab import Lab, Outcome
 from portward.lab.namespaces import ip
+
+pytestmark = pytest.mark.parametrize("kind", KINDS)
 
 SSH, WEB, DNS = 22, 80, 53
 PORTS = [SSH, WEB, DNS]
@@ -26,12 +30,6 @@ def test_ports_of_the_router_that_no_group_covers_stay_open(lab: Lab, enforce: E
         for protocol, port in (("tcp", SSH), ("udp", DNS), ("icmp", None)):
             assert lab.red.probe(protocol, lab.green.address(version), port).outcome is Outcome.PASSED
             assert lab.outside.probe(protocol, lab.red.address(version), port).outcome is Outcome.PASSED
-
-
-def test_the_router_itself_answers_whatever_covers_its_ports(lab: Lab, enforce: Enforcer) -> None:
-    enforce(red=Guard(), blue=Guard())
-    for address in lab.port("red").fixed_ips:
-        assert lab.red.probe("icmp", address).outcome is Outcome.PASSED
 
 
 def test_two_groups_on_one_router_each_decide_for_their_own_port(enforce: Enforcer) -> None:
@@ -102,12 +100,17 @@ def test_a_port_deleted_while_bound_is_open_and_the_rest_of_its_group_stays_prot
     check(enforce)
 
 
-def test_a_device_that_vanishes_is_reported_and_the_others_stay_protected(lab: Lab, enforce: Enforcer) -> None:
+def test_a_device_that_vanishes_is_reported_and_the_others_stay_protected(
+    kind: str, lab: Lab, enforce: Enforcer
+) -> None:
     guard = Guard(ingress=policy(both("allow", "tcp", WEB)), egress=ALLOW_ALL)
     enforce(red=guard, blue=guard)
-    ip(lab.router_netns, [f"link delete {lab.port('red').device}"])
-    report = enforce.dataplane.apply(enforce.state)
-    assert [port.port_id for port in report.ports if port.error] == [lab.port("red").port_id]
+    red = enforce.ports["red"]
+    if kind == "vm":
+        lab.switch.unplug(red)
+    else:
+        ip(red.netns, [f"link delete {red.device}"])
+    assert enforce.errors_soon() == [red.port_id]
     assert lab.green.probe("tcp", lab.blue.address(), SSH).outcome is Outcome.SILENT
     assert lab.green.probe("tcp", lab.blue.address(), WEB).outcome is Outcome.PASSED
 

@@ -9,10 +9,12 @@ from dataclasses import dataclass
 import pytest
 
 from packets.builders import ALLOW_ALL, Guard, both, edited, policy
-from packets.enforcer import Enforcer
+from packets.enforcer import KINDS, Enforcer
 from packets.flows import Flows
 from portward.lab import Lab, Outcome
 from portward.model import Policy
+
+pytestmark = pytest.mark.parametrize("kind", KINDS)
 
 KEPT, CUT = 7001, 7002
 

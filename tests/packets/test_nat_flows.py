@@ -5,10 +5,12 @@ from ipaddress import ip_address
 import pytest
 
 from packets.builders import ALLOW_ALL, Guard, both, edited, policy, rule
-from packets.enforcer import Enforcer
+from packets.enforcer import KINDS, Enforcer
 from packets.flows import Flows
 from portward.lab import Host, Lab, Outcome
 from portward.model import Address, Rule
+
+pytestmark = pytest.mark.parametrize("kind", KINDS)
 
 KEPT, CUT = 7001, 7002
 FLOATING = "203.0.113.50"

@@ -169,3 +169,9 @@ def test_a_port_of_ours_is_enforced_where_another_agents_table_stood_and_nothing
         assert lab.red.probe("udp", lab.blue.address(), 5002).outcome is Outcome.SILENT
         ours()
     assert "portward" not in nft(lab.router_netns, "list ruleset")
+
+
+def test_the_router_itself_answers_whatever_covers_its_ports(lab: Lab, enforce: Enforcer) -> None:
+    enforce(red=Guard(), blue=Guard())
+    for address in lab.port("red").fixed_ips:
+        assert lab.red.probe("icmp", address).outcome is Outcome.PASSED

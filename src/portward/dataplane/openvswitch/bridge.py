@@ -107,6 +107,7 @@ class Bridge:
                 self._commit(gone, come, COOKIE | epoch, learnt=made.places != self._plan.places)
                 self._realised = False
             self._plan, self._wanted, self._stands = made, wanted, None
+            self._epoch = max([self._epoch, *(mark for _, mark in made.epochs.values())])
             self._keep_counts()
             self._rules = _rules(made)
             self._on_step(Step.COMMITTED)

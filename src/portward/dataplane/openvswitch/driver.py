@@ -179,7 +179,7 @@ class OpenvswitchDataplane:
             return ()
         try:
             was_there = self._bridge.remove()
-            self._ovsdb.remove_reflector(self._name, self._reflector.device)
+            self._ovsdb.remove_reflector(self._name)
             self._reflector.remove()
         except (PortwardError, OSError) as error:
             raise CleanupFailed(

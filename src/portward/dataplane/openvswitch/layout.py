@@ -32,7 +32,8 @@ class Table(IntEnum):
     INGRESS = 164  # frames to a VM
     REJECT = 165  # to the reflector
     ANSWER = 166  # from the reflector
-    TICK = 167  # no packet comes here: a flow that is changed to wake the switch's revalidators
+    TRACKED = 167  # back from connection tracking: the port is looked up anew, for it may have another profile now
+    TICK = 168  # no packet comes here: a flow that is changed to wake the switch's revalidators
 
 
 class Bits(IntEnum):

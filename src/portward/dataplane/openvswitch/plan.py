@@ -72,7 +72,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 def plan(wanted: Wanted, before: Plan, epoch: int) -> Plan:
     """The flows for ``wanted``. Sections of ``before`` that stay are the same objects.
 
-    ``epoch`` is new on this bridge: profiles whose lists changed accept connections under it from now on.
+    ``epoch`` and those above it are new on this bridge: each profile whose lists changed gets one of its own, under
+    which it accepts connections from now on. What one profile accepted says nothing about another.
     """
     sections: dict[Hashable, Section] = {}
 
@@ -95,7 +96,10 @@ def plan(wanted: Wanted, before: Plan, epoch: int) -> Plan:
     epochs: dict[int, tuple[Profile, int]] = {}
     for number, profile in wanted.profiles.items():
         known = before.epochs.get(number)
-        epochs[number] = known if known is not None and known[0] == profile else (profile, epoch)
+        if known is None or known[0] != profile:
+            known = profile, epoch
+            epoch += 1
+        epochs[number] = known
         mark = epochs[number][1]
         section(
             ("profile", number),

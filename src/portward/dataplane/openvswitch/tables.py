@@ -153,7 +153,7 @@ def _checked() -> Iterator[Flow]:
     for match in (_udp(IPV4, 68, 67), _udp(IPV6, 546, 547), *map(_icmpv6, (131, 132, 133, 135, 136, 143))):
         yield flow(table, 100, [own, *match], Resubmit(Table.ADMIT))
     for kind in _IP:
-        yield flow(table, 90, [own, kind], Track(Table.STATE, Field.REG11))
+        yield flow(table, 90, [own, kind], Track(Table.TRACKED, Field.REG11))
 
 
 def _ingress() -> Iterator[Flow]:
@@ -163,15 +163,30 @@ def _ingress() -> Iterator[Flow]:
     for match in (_udp(IPV4, 67, 68), _udp(IPV6, 547, 546), *map(_icmpv6, (130, 131, 132, 134, 135, 136))):
         yield flow(table, 100, match, Resubmit(Table.ADMIT))
     for kind in _IP:
-        yield flow(table, 90, [kind], Track(Table.STATE, Field.REG11))
+        yield flow(table, 90, [kind], Track(Table.TRACKED, Field.REG11))
 
 
 def _state() -> Iterator[Flow]:
     """What no epoch's flow (priority 100) has let through."""
     table, judge = Table.STATE, Resubmit(Table.SIDE)
+    yield flow(Table.TRACKED, 100, [], Load(Field.REG10, 0), Resubmit(Table.PORT), Resubmit(table))
     # The switch's own connection tracking knows nothing of their ports, so each packet is judged.
     for kind in _IP:
         yield flow(table, 110, [kind, (Field.IP_PROTO, SCTP), _ct(trk=True, inv=False)], judge)
+    # Fragments show no ports to the tables before; they were put together, and these are those of the whole packet.
+    for eth_type, source, destination in ((IPV4, 67, 68), (IPV6, 547, 546)):
+        for reply in (False, True):
+            first = (destination, source) if reply else (source, destination)
+            conditions: list[Asked] = [
+                (Field.ETH_TYPE, eth_type),
+                Condition(Field.IP_FRAG, 1, 1),
+                flag(past_egress=False, secured=True),
+                _ct(trk=True, inv=False, rpl=reply),
+                (Field.CT_NW_PROTO, UDP),
+                (Field.CT_TP_SRC, first[0]),
+                (Field.CT_TP_DST, first[1]),
+            ]
+            yield flow(table, 120, conditions)
     yield flow(table, 90, [_ct(trk=True, inv=True)])
     yield flow(table, 90, [_ct(trk=True, rel=True)])  # an error about what is not accepted now: never judged
     yield flow(table, 80, [_ct(trk=True, inv=False)], judge)

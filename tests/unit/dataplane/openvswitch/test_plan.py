@@ -1,0 +1,48 @@
+"""Flows of a bridge in sections: what a change touches, and which connections it has judged anew."""
+
+import uuid
+
+from portward.dataplane.lists import Part
+from portward.dataplane.openvswitch.plan import Plan, Profile, Wanted, changes, number_all, plan
+from portward.model import Action, Rule, Stratum
+
+ONE, OTHER = (str(uuid.uuid4()) for _ in range(2))
+
+
+def rule(action: Action = Action.ALLOW) -> Rule:
+    return Rule(id=str(uuid.uuid4()), action=action)
+
+
+def profile(policy_id: str, *rules: Rule) -> Profile:
+    return Profile((), (Part(Stratum.TENANT, policy_id, rules),))
+
+
+def epochs(made: Plan) -> dict[int, int]:
+    return {number: epoch for number, (_, epoch) in made.epochs.items()}
+
+
+def test_profiles_that_come_at_once_do_not_share_an_epoch() -> None:
+    made = plan(Wanted(profiles={1: profile(ONE, rule()), 2: profile(OTHER, rule())}), Plan(), 10)
+    assert sorted(epochs(made).values()) == [10, 11]
+
+
+def test_a_change_of_one_policy_raises_the_epochs_of_the_profiles_that_use_it_and_no_others() -> None:
+    one, other = profile(ONE, rule()), profile(OTHER, rule())
+    before = plan(Wanted(profiles={1: one, 2: other}), Plan(), 10)
+    after = plan(Wanted(profiles={1: profile(ONE, rule(Action.DENY)), 2: other}), before, 20)
+    assert epochs(after)[1] == 20
+    assert epochs(after)[2] == epochs(before)[2]
+
+
+def test_a_change_of_nothing_changes_no_flow() -> None:
+    wanted = Wanted(profiles={1: profile(ONE, rule())})
+    before = plan(wanted, Plan(), 10)
+    gone, come = changes(before.sections, plan(wanted, before, 20).sections)
+    assert (list(gone), list(come)) == ([], [])
+
+
+def test_numbers_stay_when_other_names_come() -> None:
+    few = number_all(["a", "b"])
+    more = number_all(["a", "b", "c"])
+    assert {name: more[name] for name in few} == few
+    assert len(set(more.values())) == 3
