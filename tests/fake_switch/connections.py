@@ -3,7 +3,6 @@
 Connections never end here, and every segment of a known TCP connection lies in its window.
 """
 
-from enum import Enum, auto
 from typing import NamedTuple
 
 from fake_switch.fields import Fields, forget_tracking, is_icmp
@@ -30,10 +29,33 @@ class Key(NamedTuple):
         return Key(self.protocol, self.destination, self.source, self.destination_port, self.source_port)
 
 
-class Stage(Enum):
-    """How much of a connection was seen."""
+class _Tcp:
+    """How far the two sides of a TCP connection are, as pf(4) counts it; sides are named by whether they answer."""
 
-    FIRST, MULTIPLE, BOTH = auto(), auto(), auto()
+    _CLOSED, _SYN_SENT, _ESTABLISHED, _CLOSING, _FIN_WAIT, _TIME_WAIT = range(6)
+
+    def __init__(self) -> None:
+        self._sides = {False: self._SYN_SENT, True: self._CLOSED}
+
+    @property
+    def is_over(self) -> bool:
+        return min(self._sides.values()) >= self._FIN_WAIT
+
+    def update(self, flags: int, side: bool) -> int | None:
+        """The state of a segment from ``side``, if it is not that of an established connection."""
+        if _is_nonsense(flags):
+            return CtState.INV
+        if flags & (SYN | ACK) == SYN and self._sides[side] <= self._SYN_SENT:
+            self._sides[side] = self._SYN_SENT
+            return CtState.NEW  # also of one who answers a SYN with a SYN
+        self._sides[side] = max(self._sides[side], self._CLOSING if flags & FIN else self._SYN_SENT)
+        if flags & ACK and self._sides[not side] == self._SYN_SENT:
+            self._sides[not side] = self._ESTABLISHED
+        elif flags & ACK and self._sides[not side] == self._CLOSING:
+            self._sides[not side] = self._FIN_WAIT
+        if flags & RST:
+            self._sides = dict.fromkeys(self._sides, self._TIME_WAIT)
+        return None
 
 
 class Connection:
@@ -42,7 +64,8 @@ class Connection:
     def __init__(self, key: Key) -> None:
         self.key = key
         self.mark = 0
-        self.stage = Stage.FIRST
+        self.is_answered = False
+        self.tcp = _Tcp()
 
 
 class Zone:
@@ -64,6 +87,14 @@ class Zone:
         forget_tracking(fields)
         key, is_related = _key(frame)
         connection, is_reply = self._find(key)
+        if (
+            connection is not None
+            and not is_related
+            and frame.tcp_flags & (SYN | ACK) == SYN
+            and connection.tcp.is_over
+        ):
+            del self._connections[connection.key]
+            connection = None
         if key is None or (is_related and connection is None):
             state = CtState.INV
         elif connection is None:
@@ -78,6 +109,8 @@ class Zone:
             fields[Field.CT_MARK] = connection.mark
         if original is not None:
             _write_tuple(fields, original, frame.eth_type == IPV4)
+        if frame.fragment is Fragment.LATER:  # the switch does not even look
+            fields[Field.CT_TP_SRC] = fields[Field.CT_TP_DST] = 0
 
     def commit(self, frame: Frame, mark: int) -> None:
         """Make an entry for ``frame``, if it may have one and has none, and mark it."""
@@ -96,11 +129,6 @@ class Zone:
         if key in self._connections:
             return self._connections[key], False
         return self._connections.get(key.reverse), True
-
-
-def is_held(frame: Frame) -> bool:
-    """Whether it waits for other fragments that never come."""
-    return frame.fragment is not Fragment.NO and frame.is_alone
 
 
 def _key(frame: Frame) -> tuple[Key | None, bool]:
@@ -143,16 +171,11 @@ def _is_nonsense(flags: int) -> bool:
 def _update(connection: Connection, frame: Frame, is_reply: bool) -> int:
     """The state of ``frame``, which belongs to ``connection``."""
     if frame.protocol == TCP:
-        if _is_nonsense(frame.tcp_flags):
-            return CtState.INV
-        if frame.tcp_flags & (SYN | ACK) == SYN and connection.stage is Stage.FIRST:
-            return CtState.NEW  # also of one who answers a SYN with a SYN
-        connection.stage = Stage.BOTH
-    elif is_reply:
-        connection.stage = Stage.BOTH
-    elif connection.stage is Stage.FIRST:
-        if not is_icmp(frame):
-            connection.stage = Stage.MULTIPLE
+        state = connection.tcp.update(frame.tcp_flags, is_reply)
+        if state is not None:
+            return state
+    connection.is_answered |= is_reply
+    if frame.protocol != TCP and not connection.is_answered:
         return CtState.NEW
     return CtState.EST | (CtState.RPL if is_reply else 0)
 

@@ -60,8 +60,8 @@ def _ip(fields: Fields, frame: Frame) -> None:
     fields[source], fields[destination] = int(frame.source or 0), int(frame.destination or 0)
     fields[Field.IP_PROTO] = frame.protocol
     fields[Field.IP_FRAG] = frame.fragment
-    if frame.fragment is Fragment.LATER:
-        return
+    if frame.fragment is not Fragment.NO:
+        return  # as the switch handles fragments, unless told otherwise: none has ports (ovs-fields(7), "ip_frag")
     if frame.protocol in _PORTS:
         source, destination = _PORTS[frame.protocol]
         fields[source], fields[destination] = frame.source_port, frame.destination_port

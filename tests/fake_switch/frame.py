@@ -38,8 +38,8 @@ class Frame(msgspec.Struct, frozen=True, kw_only=True):
     icmp_id: int = 0
     nd_target: Address | None = None
     about: "Frame | None" = None  # the packet that an ICMP error quotes
+    identification: int = 0  # of IPv4, and of fragments: the same in all of one packet
     fragment: Fragment = Fragment.NO
-    is_alone: bool = False  # the other fragments never come
     is_damaged: bool = False  # its checksum, or another thing that connection tracking alone looks at, is wrong
     arp_op: int = 0
     arp_sha: str = "00:00:00:00:00:00"

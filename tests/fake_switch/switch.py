@@ -6,7 +6,7 @@ refuses (``RefusedFlow``), and raises ``PipelineError`` where a pipeline is ambi
 
 from collections.abc import Iterable
 
-from fake_switch.connections import Zone, is_held
+from fake_switch.connections import Zone
 from fake_switch.fields import (
     Fields,
     Masked,
@@ -20,7 +20,7 @@ from fake_switch.fields import (
     write,
     write_bits,
 )
-from fake_switch.frame import Frame, mac_text
+from fake_switch.frame import Fragment, Frame, mac_text
 from fake_switch.table import PipelineError, Table, is_conjunctive
 from portward.dataplane.openvswitch.flows import (
     Action,
@@ -53,6 +53,11 @@ _TAG = 0x1000
 _NOWHERE = 0  # no port has this number
 
 
+#: The fields in which the fragments of one packet differ.
+_OF_FRAGMENTS = {Field.IP_FRAG, Field.UDP_SRC, Field.UDP_DST, Field.SCTP_SRC, Field.SCTP_DST}
+_OF_FRAGMENTS |= {Field.ICMPV6_TYPE, Field.ICMPV6_CODE, Field.ND_TARGET}
+
+
 class RefusedFlow(AssertionError):
     """The switch would not take this flow."""
 
@@ -63,6 +68,7 @@ class FakeSwitch:
     def __init__(self, flows: Iterable[Flow]) -> None:
         self.zones: dict[int, Zone] = {}
         self.learnt: dict[FlowKey, Flow] = {}
+        self._held: dict[object, Frame] = {}
         self.replace(flows)
 
     def replace(self, flows: Iterable[Flow]) -> None:
@@ -88,6 +94,30 @@ class FakeSwitch:
         self.learnt.clear()
         self.replace(self.flows.values())
 
+    def learn(self, flows: Iterable[Flow]) -> None:
+        """Have ``flows`` beside those that were given."""
+        for flow in flows:
+            self.learnt[flow.key] = flow
+            self.table(flow.key.table).add(flow)
+
+    def together(self, action: Track | Commit, fields: Fields, frame: Frame) -> list[Frame]:
+        """``frame``; of a packet in two fragments both, once the second is here: they wait for each other."""
+        if frame.fragment is Fragment.NO:
+            return [frame]
+        other = Fragment.FIRST if frame.fragment is Fragment.LATER else Fragment.LATER
+        place = (
+            action,
+            fields[action.zone],
+            fields[Field.IN_PORT],
+            frame.source,
+            frame.destination,
+            frame.identification,
+        )
+        if (place, other) not in self._held:
+            self._held[place, frame.fragment] = frame
+            return []
+        return [self._held.pop((place, other)), frame]
+
     def flush(self, zone: int) -> None:
         """Forget the connections of ``zone``."""
         self.zones.pop(zone, None)
@@ -98,9 +128,7 @@ class FakeSwitch:
         Raises:
             PipelineError: two flows decide for it, or it is resubmitted too often.
         """
-        crossing = _Crossing(self, frame)
-        crossing.look_up(0, fields_of(frame, in_port), _Budget(), 0)
-        return crossing.sent
+        return _Translation(self, frame).run(0, fields_of(frame, in_port))
 
     def table(self, number: int) -> Table:
         """Table ``number``, empty if no flow stands in it."""
@@ -113,28 +141,47 @@ class FakeSwitch:
         return self.zones.setdefault(number, Zone())
 
 
-class _Budget:
-    """How many resubmits a translation has had; what follows connection tracking is another."""
+class _Translation:
+    """What the tables say about one frame, until it leaves or is tracked.
 
-    def __init__(self) -> None:
-        self.used = 0
-
-
-class _Crossing:
-    """One frame on its way through the tables."""
+    As in the switch, first all is looked up, then done in order: what is learnt, and what connection tracking learns,
+    is seen by later translations alone.
+    """
 
     def __init__(self, switch: FakeSwitch, frame: Frame) -> None:
         self._switch = switch
         self._frame = frame
-        self.sent: list[tuple[int, Frame]] = []
+        self._resubmits = 0
+        self._done: list[tuple[Output | Track | Commit, Fields]] = []
+        self._learnt: list[Flow] = []
 
-    def look_up(self, table: int, fields: Fields, budget: _Budget, depth: int) -> None:
-        """Do what the flow of ``table`` that decides says."""
+    def run(self, table: int, fields: Fields) -> list[tuple[int, Frame]]:
+        """What goes out, if the frame is looked up in ``table`` first."""
+        self._look_up(table, fields, 0)
+        self._switch.learn(self._learnt)
+        frames = [self._frame]
+        sent: list[tuple[int, Frame]] = []
+        for action, there in self._done:
+            match action:
+                case Output(port):
+                    sent += [(port, _as_sent(frame, there)) for frame in frames]
+                case Track(other, zone):
+                    for frame in self._switch.together(action, there, self._frame):
+                        tracked = fields_of(frame, 0) | _metadata(there)
+                        self._switch.zone(there[zone] & 0xFFFF).track(tracked, frame)
+                        sent += _Translation(self._switch, frame).run(other, tracked)
+                case Commit(zone, mark):
+                    frames = self._switch.together(action, there, self._frame)
+                    for frame in frames:
+                        self._switch.zone(there[zone] & 0xFFFF).commit(frame, mark)
+        return sent
+
+    def _look_up(self, table: int, fields: Fields, depth: int) -> None:
         flow = self._switch.table(table).find(fields)
         if flow is not None:
-            self._do(flow.actions, table, fields, budget, depth)
+            self._do(flow.actions, table, fields, depth)
 
-    def _do(self, actions: tuple[Action, ...], table: int, fields: Fields, budget: _Budget, depth: int) -> None:
+    def _do(self, actions: tuple[Action, ...], table: int, fields: Fields, depth: int) -> None:
         for action in actions:
             match action:
                 case Output(port):
@@ -142,23 +189,16 @@ class _Crossing:
                 case OutputField(field):
                     self._output(fields[field], fields)
                 case Resubmit(other):
-                    budget.used += 1
+                    self._resubmits += 1
                     deeper = depth + (other <= table)
-                    if budget.used > _MOST or deeper > _DEEPEST:
-                        raise PipelineError(f"resubmitted too often: {budget.used} times, {deeper} deep")
-                    self.look_up(other, fields, budget, deeper)
-                case Track(other, zone):
-                    if not is_held(self._frame):
-                        tracked = dict(fields)
-                        self._switch.zone(fields[zone] & 0xFFFF).track(tracked, self._frame)
-                        self.look_up(other, tracked, _Budget(), 0)
-                    forget_tracking(fields)
-                case Commit(zone, mark):
-                    if not is_held(self._frame):
-                        self._switch.zone(fields[zone] & 0xFFFF).commit(self._frame, mark)
+                    if self._resubmits > _MOST or deeper > _DEEPEST:
+                        raise PipelineError(f"resubmitted too often: {self._resubmits} times, {deeper} deep")
+                    self._look_up(other, fields, deeper)
+                case Track() | Commit():
+                    self._done.append((action, dict(fields)))
                     forget_tracking(fields)
                 case Clone(others):
-                    self._do(others, table, dict(fields), budget, depth)
+                    self._do(others, table, dict(fields), depth)
                 case Learn():
                     self._learn(action, fields)
                 case _:
@@ -166,26 +206,29 @@ class _Crossing:
 
     def _output(self, port: int, fields: Fields) -> None:
         if port not in (_NOWHERE, fields[Field.IN_PORT]):
-            tag = fields[Field.VLAN_VID]
-            changes = {
-                "eth_src": mac_text(fields[Field.ETH_SRC]),
-                "eth_dst": mac_text(fields[Field.ETH_DST]),
-                "vlan": tag & 0xFFF if tag & _TAG else None,
-            }
-            self.sent.append((port, self._frame.with_(**changes)))
+            self._done.append((Output(port), dict(fields)))
 
     def _learn(self, learn: Learn, fields: Fields) -> None:
-        match = matching(
-            [
-                Condition(Field.ETH_DST, fields[Field.ETH_SRC]),
-                Condition(Field.REG13, fields[Field.REG13]),
-            ]
-        )
+        source, network = fields[Field.ETH_SRC], fields[Field.REG13]
+        match = matching([Condition(Field.ETH_DST, source), Condition(Field.REG13, network)])
         flow = Flow(FlowKey(learn.table, learn.priority, match), (Load(Field.REG0, fields[Field.REG14]),))
-        learnt = self._switch.learnt
-        if flow.key in learnt or len(learnt) < learn.limit:
-            learnt[flow.key] = flow
-            self._switch.table(learn.table).add(flow)
+        if flow.key in self._switch.learnt or len(self._switch.learnt) < learn.limit:
+            self._learnt.append(flow)
+
+
+def _metadata(fields: Fields) -> Fields:
+    """What ``fields`` hold that is not of the packet, and what of the packet the tables may have written."""
+    return {field: value for field, value in fields.items() if field not in _OF_FRAGMENTS}
+
+
+def _as_sent(frame: Frame, fields: Fields) -> Frame:
+    """``frame`` with what the tables wrote into it."""
+    tag = fields[Field.VLAN_VID]
+    return frame.with_(
+        eth_src=mac_text(fields[Field.ETH_SRC]),
+        eth_dst=mac_text(fields[Field.ETH_DST]),
+        vlan=tag & 0xFFF if tag & _TAG else None,
+    )
 
 
 def _alter(action: Action, fields: Fields) -> None:
