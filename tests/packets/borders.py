@@ -62,7 +62,8 @@ def regions(rule: Rule, protocol: int, sender: End, receiver: End) -> list[Box]:
     """What ``rule`` matches of ``protocol`` from ``sender`` to ``receiver``."""
     wanted = _box(rule, protocol)
     spaces = product(sender.spaces[rule.ip_version], receiver.spaces[rule.ip_version])
-    made = (_common(wanted, (source, destination, *wanted[2:])) for source, destination in spaces)
+    ports = (max(sender.lowest_port, receiver.lowest_port) if protocol in (TCP, UDP) else 0, 65535)
+    made = (_common(wanted, (source, destination, ports, ports)) for source, destination in spaces)
     return [box for box in made if box is not None]
 
 

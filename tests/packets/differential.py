@@ -289,6 +289,10 @@ class Differential:
 
 
 def _possible(packet: Packet, sender: End, receiver: End) -> bool:
+    if packet.protocol in (TCP, UDP):
+        lowest = max(sender.lowest_port, receiver.lowest_port)
+        if min(packet.source_port or 0, packet.destination_port or 0) < lowest:
+            return False
     return within(sender, packet.source) and within(receiver, packet.destination)
 
 

@@ -1,4 +1,4 @@
-"""Random policies, and packets at their borders, through the router: every verdict is the golden model's.
+"""Random policies, and packets at their borders, through ports of each kind: every verdict is the golden model's.
 
 How many cases a run has, and how to have more, is ``soak``'s business.
 """
@@ -9,9 +9,9 @@ import pytest
 
 from packets import soak
 from packets.differential import Difference, Differential
-from packets.enforcer import Enforcer
+from packets.enforcer import KINDS, Enforcer
 from packets.faults import FAULTS
-from packets.wire import RouterWire, TranslatingWire
+from packets.wire import RouterWire, SwitchWire, TranslatingWire
 from portward.lab import Lab
 from properties.seeded import FAVOURS, favoured
 
@@ -20,8 +20,9 @@ LONG = (200, 500, 1000)
 
 
 @pytest.fixture
-def wire(lab: Lab) -> Iterator[RouterWire]:
-    with RouterWire(lab) as made:
+def wire(lab: Lab, enforce: Enforcer) -> Iterator[RouterWire]:
+    with RouterWire(lab) if lab.state.switch is None else SwitchWire(lab) as made:
+        enforce.ports |= made.guarded
         yield made
 
 
@@ -32,20 +33,27 @@ def translating(lab: Lab) -> Iterator[TranslatingWire]:
 
 
 @pytest.mark.soak
-def test_every_verdict_of_the_router_is_the_models(wire: RouterWire, enforce: Enforcer) -> None:
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_verdict_of_a_port_is_the_models(wire: RouterWire, enforce: Enforcer) -> None:
     run = Differential(wire, enforce, soak.seed())
     for number in soak.rounds(600):
         with favoured(run.chance.choice(sorted(FAVOURS))):
-            run.round(run.chance.choice(SIZES), narrow=run.chance.choice((0.2, 0.5, 0.8)), change=number % 4 == 0)
+            run.round(
+                run.chance.choice(SIZES),
+                narrow=run.chance.choice((0.2, 0.5, 0.8)),
+                protocols=wire.PROTOCOLS,
+                change=number % 4 == 0,
+            )
     print(run)
     run.counts.check()
 
 
 @pytest.mark.soak
+@pytest.mark.parametrize("kind", KINDS)
 def test_every_verdict_of_long_policies_is_the_models(wire: RouterWire, enforce: Enforcer) -> None:
     run = Differential(wire, enforce, soak.seed())
     for number in soak.rounds(len(LONG)):
-        run.round(LONG[number % len(LONG)], narrow=run.chance.choice((0.8, 0.9)), change=True)
+        run.round(LONG[number % len(LONG)], narrow=run.chance.choice((0.8, 0.9)), protocols=wire.PROTOCOLS, change=True)
     print(run)
     run.counts.check()
 
@@ -70,9 +78,10 @@ def test_every_verdict_before_and_after_translation_is_the_models(
 def small_run(wire: RouterWire, enforce: Enforcer) -> None:
     run = Differential(wire, enforce, seed=7)
     for _ in range(25):
-        run.round(8, narrow=0.5, change=True)
+        run.round(8, narrow=0.5, protocols=wire.PROTOCOLS, change=True)
 
 
+@pytest.mark.parametrize("kind", KINDS)
 def test_a_small_run_without_a_fault_finds_no_difference(wire: RouterWire, enforce: Enforcer) -> None:
     small_run(wire, enforce)
 

@@ -2,6 +2,7 @@
 
 ``RouterWire`` is for router ports: beyond the hosts of a lab lie wide networks, which the router routes to them, so
 every address of these can send. Packets are frames; nobody answers them, and nothing but the router decides.
+``SwitchWire`` is the same for hosts that are virtual machines on a switch, with the router between their networks.
 """
 
 import os
@@ -11,7 +12,7 @@ import struct
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from ipaddress import IPv4Address, ip_network
 from typing import NamedTuple, Self
 
@@ -20,9 +21,9 @@ import msgspec
 from packets.frames import encode, ident_of
 from portward.dataplane.netns import in_namespace
 from portward.dataplane.nftables.netlink import ACK, NETFILTER, Netlink
-from portward.lab import Lab, LabPort
+from portward.lab import Host, Lab, LabPort
 from portward.lab.namespaces import ip, nft
-from portward.model import ICMP, ICMPV6, SCTP, TCP, UDP, Address, IPVersion, Packet
+from portward.model import DCCP, ICMP, ICMPV6, SCTP, TCP, UDP, Address, IPVersion, Packet
 
 #: Networks beyond each end. Neighbours but for the gateway's, so that prefixes can lie across the borders of both.
 _BEYOND = {
@@ -32,10 +33,11 @@ _BEYOND = {
 }
 _FIRST_FLOATING = IPv4Address("203.0.113.50")
 _DEAF = "table inet deaf { chain everything { type filter hook prerouting priority raw - 10; policy drop; }; }"
-_ALL_PROTOCOLS, _SO_RCVBUFFORCE = 3, 33
+_ALL_PROTOCOLS, _ARP, _SO_RCVBUFFORCE = 3, 0x0806, 33
+_ARP_REQUEST = 1
 _RECEIVE_BUFFER = 16 << 20
-#: Frames before it is waited until all of them are through: fewer than a processor's queue of the kernel takes.
-_CHUNK = 200
+#: How often a frame comes to the switch, at most, from its sender to where it, or the answer to it, is seen.
+_PASSES = 6
 _DEADLINE = 10.0
 _CONNTRACK_DELETE = 1 << 8 | 2
 
@@ -50,6 +52,7 @@ class End:
     name: str
     port_id: str
     spaces: Mapping[IPVersion, tuple[Span, ...]]
+    lowest_port: int = 0  # of TCP and UDP
 
 
 class Frame(NamedTuple):
@@ -62,12 +65,18 @@ class Frame(NamedTuple):
 class RouterWire:
     """Sends and sees packets at the ends of a lab; a context manager."""
 
+    #: What can be sent, and told apart by what rules name of it.
+    PROTOCOLS = frozenset(range(256))
+    #: Frames before it is waited until all of them are through: fewer than a processor's queue of the kernel takes.
+    CHUNK = 200
+
     def __init__(self, lab: Lab, names: Sequence[str] = ("red", "blue", "outside")) -> None:
         self._netns = lab.router_netns
         self._ports: dict[str, LabPort] = {name: lab.ports[name] for name in names}
         self._hosts = {name: lab.hosts[name] for name in names}
         self._sockets: dict[str, socket.socket] = {}
         self._waits = 0
+        self.guarded: Mapping[str, LabPort] = self._ports  # those that decide
         self.ends = {name: self._open(name) for name in names}
 
     def __enter__(self) -> Self:
@@ -81,8 +90,8 @@ class RouterWire:
         """Send ``frames``; all that came out of the router because of them, at whichever end."""
         seen: list[Frame] = []
         with _one_processor():
-            for start in range(0, len(frames), _CHUNK):
-                for frame in frames[start : start + _CHUNK]:
+            for start in range(0, len(frames), self.CHUNK):
+                for frame in frames[start : start + self.CHUNK]:
                     self._send(frame)
                 seen += self._wait(frames[start].end)
         for opened in self._sockets.values():
@@ -177,6 +186,91 @@ class TranslatingWire(RouterWire):
         """As ``RouterWire.before_translation``: from outside to the floating IP of a host that has one."""
         floating = self._floating.get(packet.destination) if sender == "outside" else None
         return packet if floating is None else msgspec.structs.replace(packet, destination=floating)
+
+
+class SwitchWire(RouterWire):
+    """A wire of a lab whose hosts are virtual machines: their ports decide, and may send from all of their ends."""
+
+    #: A switch knows no ports of DCCP, and one in userspace tracks SCTP by its addresses alone.
+    PROTOCOLS = frozenset(range(256)) - {DCCP, SCTP}
+    #: Fewer than the switch's own sockets take before they lose some.
+    CHUNK = 100
+
+    def __init__(self, lab: Lab, names: Sequence[str] = ("red", "blue", "outside")) -> None:
+        super().__init__(lab, names)
+        self._switch = lab.switch
+        self.guarded = {
+            name: msgspec.structs.replace(lab.vm_ports[name], address_pairs=_BEYOND[name])
+            for name in names
+            if name in lab.vm_ports
+        }
+        for name, end in self.ends.items():
+            port = self.guarded.get(name, lab.ports[name])
+            # Port 0 is invalid to the connection tracking of a switch in userspace.
+            self.ends[name] = replace(end, port_id=port.port_id, lowest_port=1)
+        self._cables = [_Cable(self._hosts[name], self._ports[name]) for name in self.guarded]
+
+    def __exit__(self, *_: object) -> None:
+        super().__exit__()
+        for cable in self._cables:
+            cable.close()
+
+    def forget_connections(self) -> None:
+        """Have the switch and the router forget every connection."""
+        self._switch.appctl("dpctl/flush-conntrack")
+        super().forget_connections()
+
+    def _wait(self, end: str) -> list[Frame]:  # noqa: ARG002
+        """All that arrives before the last of as many passes of ARP frames as a frame comes to the switch.
+
+        ARP passes whatever the policies are. The switch takes what comes by a port in its order, and sends on all that
+        it took at once before it takes more: so when a pass is through, so is one step of every frame.
+        """
+        for _ in range(_PASSES):
+            for cable in self._cables:
+                cable.send()
+            for cable in self._cables:
+                cable.wait()
+        return [Frame(name, data) for name in self._sockets for data in _received(self._sockets[name])]
+
+
+class _Cable:
+    """Between a virtual machine and the router's interface, through the switch: ARP frames both ways."""
+
+    def __init__(self, host: Host, port: LabPort) -> None:
+        self._ends = [_arp_socket(host.netns, host.device), _arp_socket(port.netns, port.device)]
+        macs = [bytes.fromhex(end.mac.replace(":", "")) for end in (host, port)]
+        addresses = [host.address(4).packed, next(it for it in port.fixed_ips if it.version == 4).packed]
+        self._requests = [
+            macs[not way]
+            + macs[way]
+            + struct.pack(">HHHBBH", _ARP, 1, 0x0800, 6, 4, _ARP_REQUEST)
+            + (macs[way] + addresses[way] + bytes(6) + addresses[not way])
+            for way in (0, 1)
+        ]
+
+    def send(self) -> None:
+        """Send a request from each end."""
+        for end, request in zip(self._ends, self._requests, strict=True):
+            end.send(request)
+
+    def wait(self) -> None:
+        """Wait for the requests; what the kernel answers to them is passed over."""
+        for end, request in zip(self._ends, reversed(self._requests), strict=True):
+            while end.recv(2048)[: len(request)] != request:
+                pass
+
+    def close(self) -> None:
+        """Close both ends."""
+        for end in self._ends:
+            end.close()
+
+
+def _arp_socket(netns: str, device: str) -> socket.socket:
+    made = in_namespace(netns, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(_ARP)))
+    made.bind((device, _ARP))
+    made.settimeout(_DEADLINE)
+    return made
 
 
 def _received(opened: socket.socket) -> Iterator[bytes]:
