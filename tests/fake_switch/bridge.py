@@ -57,8 +57,8 @@ class Bridge:
         wanted = Wanted(
             filtered=filtered, admitted=admitted, profiles=profiles, beside=self._beside, reflector=REFLECTOR
         )
-        self._epoch += 1
-        self.plan = plan(wanted, self.plan, self._epoch)
+        self.plan = plan(wanted, self.plan, self._epoch + 1)
+        self._epoch = max([self._epoch, *(epoch for _, epoch in self.plan.epochs.values())])
         return [flow for section in self.plan.sections.values() for flow in section.flows]
 
 
