@@ -16,7 +16,7 @@ from fake_switch.wire import encode
 from packets.dummy_switch import DummySwitch, dummy_switch
 from portward.dataplane.openvswitch.codec import Command
 from portward.dataplane.openvswitch.flows import Flow
-from portward.dataplane.openvswitch.openflow import FlowChange, OpenflowConnection
+from portward.dataplane.openvswitch.openflow import FlowChange, OpenflowConnection, Refused
 from portward.dataplane.openvswitch.ports import AdmittedPort
 from portward.model import (
     ICMP,
@@ -37,6 +37,7 @@ from portward.model import (
     Rule,
 )
 from properties.strategies import ident
+from unit.dataplane.openvswitch.test_fake_switch import REFUSED, TAKEN
 
 _COOKIE = 1
 _UPLINK, _DHCP, _UNKNOWN = 11, 12, 13
@@ -253,6 +254,14 @@ class Both:
         self._connection.commit([*gone, *come])
         self._flows = dict(new)
 
+    def takes(self, flow: Flow) -> bool:
+        """Whether the real one takes ``flow``."""
+        try:
+            self._connection.commit([FlowChange(Command.ADD, flow, _COOKIE)])
+        except Refused:
+            return False
+        return True
+
     def send(self, in_port: int, frame: Frame) -> list[tuple[int, Frame]]:
         """What both let out."""
         self._sent += 1
@@ -272,6 +281,11 @@ def both() -> Iterator[Both]:
         made = Both(real)
         yield made
         made.close()
+
+
+def test_the_switch_refuses_the_flows_that_the_fake_refuses_and_takes_the_others(both: Both) -> None:
+    refused = {what for what, flow in (REFUSED | TAKEN).items() if not both.takes(flow)}
+    assert refused == set(REFUSED)
 
 
 @pytest.mark.parametrize("seed", range(6))
