@@ -281,8 +281,8 @@ def test_a_reject_goes_to_the_reflector_and_its_answer_to_the_sender(frame: Fram
 
 
 def test_the_answer_to_a_rejected_frame_of_the_uplink_leaves_by_it_with_its_tag() -> None:
-    cloud = Cloud({1: Vm(ingress=(REJECT,)), 2: Vm(network=20, double_of=1, ingress=(REJECT,))})
-    for network in (10, 20):
+    cloud = Cloud({1: Vm(ingress=(REJECT,)), 2: Vm(network=4094, double_of=1, ingress=(REJECT,))})
+    for network in (10, 4094):
         frame = udp(9, 1).with_(vlan=network)
         reflected = cloud.out(frame, UPLINK)[REFLECTOR]
         assert reflected.vlan is None
