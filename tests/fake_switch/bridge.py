@@ -55,6 +55,7 @@ class Bridge:
             numbers[names[id_]]: Profile(egress.parts, ingress.parts) for id_, (egress, ingress) in lists.items()
         }
         wanted = Wanted(
+            userspace=True,
             filtered=filtered, admitted=admitted, profiles=profiles, beside=self._beside, reflector=REFLECTOR
         )
         self.plan = plan(wanted, self.plan, self._epoch + 1)

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 
 from fake_switch.frame import ARP, IPV4, IPV6, Fragment, Frame, mac_number
 from portward.dataplane.openvswitch.flows import Condition, CtState, Field
-from portward.model import ICMP, ICMPV6, SCTP, UDP
+from portward.model import ICMP, ICMPV6, UDP
 
 #: A packet on its way through the tables: every field by its value; what a packet does not have is 0.
 Fields = dict[Field, int]
@@ -33,7 +33,7 @@ _TRACKED = (
     Field.CT_TP_SRC,
     Field.CT_TP_DST,
 )
-_PORTS = {UDP: (Field.UDP_SRC, Field.UDP_DST), SCTP: (Field.SCTP_SRC, Field.SCTP_DST)}
+_PORTS = {UDP: (Field.UDP_SRC, Field.UDP_DST)}
 _ND_TYPES = (135, 136)
 
 
@@ -145,7 +145,7 @@ def lacks(field: Field, match: Masked) -> str | None:
         return "ETH_TYPE of IP"
     if field in (Field.ARP_SHA, Field.ARP_SPA) and kind != ARP:
         return "ETH_TYPE of ARP"
-    for upper, names in ((UDP, ("UDP_SRC", "UDP_DST")), (SCTP, ("SCTP_SRC", "SCTP_DST"))):
+    for upper, names in ((UDP, ("UDP_SRC", "UDP_DST")),):
         if field.name in names and (kind not in (IPV4, IPV6) or protocol != upper):
             return f"IP_PROTO {upper}"
     if field in (Field.ICMPV6_TYPE, Field.ICMPV6_CODE, Field.ND_TARGET) and (kind != IPV6 or protocol != ICMPV6):

@@ -54,7 +54,7 @@ _NOWHERE = 0  # no port has this number
 
 
 #: The fields in which the fragments of one packet differ.
-_OF_FRAGMENTS = {Field.IP_FRAG, Field.UDP_SRC, Field.UDP_DST, Field.SCTP_SRC, Field.SCTP_DST}
+_OF_FRAGMENTS = {Field.IP_FRAG, Field.UDP_SRC, Field.UDP_DST}
 _OF_FRAGMENTS |= {Field.ICMPV6_TYPE, Field.ICMPV6_CODE, Field.ND_TARGET}
 
 

@@ -112,7 +112,10 @@ class Bridge:
             self._rules = _rules(made)
             self._on_step(Step.COMMITTED)
         if not self._realised:
-            self._vswitchd.wait_for_revalidators(_ROUNDS, self._tick)
+            if wanted.userspace:
+                self._vswitchd.purge(_ROUNDS)
+            else:
+                self._vswitchd.wait_for_revalidators(_ROUNDS, self._tick)
             self._realised = True
             self._on_step(Step.REALISED)
 

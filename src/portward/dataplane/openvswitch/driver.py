@@ -30,6 +30,7 @@ _log = structlog.get_logger(__name__)
 _ATTEMPTS = 3
 #: Seconds for which a database or a switch that is about to answer is waited for; later it wakes the agent.
 _MOMENT = 0.5
+_USERSPACE = "netdev"
 _Seen = TypeVar("_Seen")
 
 
@@ -115,6 +116,7 @@ class OpenvswitchDataplane:
         view = self._ovsdb.bridge(self._name) or view
         found = find(view, ports, admitted=state.admitted, uplinks=self._uplinks, ours=(self._reflector.device,))
         self._say(found)
+        userspace = view.datapath_type == _USERSPACE
         errors: dict[str, str | None] = {**found.errors}
         zones = self._take_zones(found)
         filtered: list[FilteredPort] = []
@@ -130,7 +132,7 @@ class OpenvswitchDataplane:
             except InvalidValue as error:
                 errors[covered.port.id] = f"{error}; nothing passes the port"
                 continue
-            errors[covered.port.id] = reflector_error or _inexact(egress, ingress)
+            errors[covered.port.id] = reflector_error or _inexact(userspace, egress, ingress)
             key = f"{egress.key} {ingress.key}"
             profiles[key] = Profile(egress.parts, ingress.parts)
             profile_of[covered.port.id] = key
@@ -145,6 +147,7 @@ class OpenvswitchDataplane:
                 admitted=found.admitted,
                 profiles={numbers[key]: profile for key, profile in profiles.items()},
                 beside=self._beside,
+                userspace=userspace,
                 reflector=reflector,
             )
         )
@@ -253,10 +256,14 @@ def _filtered(covered: CoveredPort, interface: InterfaceView, zone: int, profile
     )
 
 
-def _inexact(*lists: RuleList) -> str | None:
-    for parts in lists:
-        for part in parts.parts:
-            rule = unmatched(part.rules)
-            if rule is not None:
-                return f"rule {rule.id} names ports of DCCP, which a switch cannot tell: it denies all DCCP it meets"
-    return None
+def _inexact(userspace: bool, *lists: RuleList) -> str | None:
+    """What is wrong with the rules of the lists, as far as the switch cannot decide by them."""
+    return next(
+        (
+            problem
+            for list_ in lists
+            for part in list_.parts
+            if (problem := unmatched(part.rules, userspace=userspace)) is not None
+        ),
+        None,
+    )

@@ -42,6 +42,7 @@ class Wanted(msgspec.Struct, frozen=True, kw_only=True):
     admitted: tuple[AdmittedPort, ...] = ()
     profiles: dict[int, Profile] = {}
     beside: bool = False  # security groups of Neutron are on the bridge
+    userspace: bool = False  # the datapath is not the kernel's
     reflector: int | None = None  # port of what answers rejected packets
 
 
@@ -82,7 +83,9 @@ def plan(wanted: Wanted, before: Plan, epoch: int) -> Plan:
         sections[key] = old if old is not None and old.source == source else Section(source, tuple(make))
 
     section(
-        ("fixed",), (wanted.beside, wanted.reflector), fixed_flows(beside=wanted.beside, reflector=wanted.reflector)
+        ("fixed",),
+        (wanted.beside, wanted.userspace, wanted.reflector),
+        fixed_flows(beside=wanted.beside, userspace=wanted.userspace, reflector=wanted.reflector),
     )
     numbers, policies = _policies(wanted.profiles.values(), before)
     for number, policy in policies.items():

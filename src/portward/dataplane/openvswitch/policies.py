@@ -72,9 +72,22 @@ def policy_flows(number: int, rules: Sequence[Rule], before: PolicyFlows | None 
     return PolicyFlows(number, rules, made)
 
 
-def unmatched(rules: Sequence[Rule]) -> Rule | None:
-    """A rule that no switch can match: it names ports of DCCP, so it is made to deny all DCCP that it meets."""
-    return next((rule for rule in rules if rule.protocol == DCCP and (rule.source_port or rule.destination_port)), None)
+def unmatched(rules: Sequence[Rule], *, userspace: bool) -> str | None:
+    """What is wrong with the first rule that the switch cannot decide by, if there is one.
+
+    No switch knows ports of DCCP; in ``userspace`` it tracks SCTP by its addresses alone, so that a new association
+    could pass as the answers of another.
+    """
+    for rule in rules:
+        if _names_dccp_ports(rule):
+            return f"rule {rule.id} names ports of DCCP, which a switch cannot tell: it denies all DCCP it meets"
+        if userspace and rule.protocol == SCTP:
+            return f"rule {rule.id} is about SCTP, whose ports this switch's datapath does not track: SCTP is denied"
+    return None
+
+
+def _names_dccp_ports(rule: Rule) -> bool:
+    return rule.protocol == DCCP and bool(rule.source_port or rule.destination_port)
 
 
 def profile_flows(
@@ -182,47 +195,34 @@ def _rule_flows(number: int, priority: int, rule: Rule) -> Iterator[Flow]:
     ]
     if rule.protocol is not None:
         base.append(Condition(Field.CT_NW_PROTO, rule.protocol))
-    if rule.protocol == DCCP and unmatched([rule]):
+    if _names_dccp_ports(rule):
         yield flow(Table.POLICY, priority, [*base, _VALID])
         return
+    yield from _with_ports(number, priority, [*base, _VALID], rule)
+
+
+def _with_ports(number: int, priority: int, base: list[Condition], rule: Rule) -> Iterator[Flow]:
     actions = _ACTIONS[rule.action]
-    if rule.protocol == SCTP and (rule.source_port or rule.destination_port):
-        # Not every connection tracking knows its ports: those of the packet count, the other way round in replies.
-        for reply in (False, True):
-            state = CtState.TRK | CtState.RPL * reply
-            valid = Condition(Field.CT_STATE, state, CtState.TRK | CtState.INV | CtState.RPL)
-            fields = (Field.SCTP_DST, Field.SCTP_SRC) if reply else (Field.SCTP_SRC, Field.SCTP_DST)
-            conditions = [*base, Condition(Field.IP_PROTO, SCTP), valid]
-            yield from _with_ports(number, priority, conditions, fields, rule, actions)
-        return
-    yield from _with_ports(number, priority, [*base, _VALID], (Field.CT_TP_SRC, Field.CT_TP_DST), rule, actions)
-
-
-def _with_ports(
-    number: int,
-    priority: int,
-    base: list[Condition],
-    fields: tuple[Field, Field],
-    rule: Rule,
-    actions: tuple[Action, ...],
-) -> Iterator[Flow]:
-    sources, destinations = _ports(fields[0], rule.source_port), _ports(fields[1], rule.destination_port)
+    sources = _ports(Field.CT_TP_SRC, rule.source_port)
+    destinations = _ports(Field.CT_TP_DST, rule.destination_port)
     if len(sources) * len(destinations) <= len(sources) + len(destinations) + 1:
         for source in sources:
             for destination in destinations:
                 yield flow(Table.POLICY, priority, [*base, *filter(None, (source, destination))], *actions)
         return
-    # No other rule of the policy has this priority, so it names the conjunction, with the policy and the field.
-    id_ = conjunction_id(number, priority, fields[0] is Field.SCTP_DST)
+    id_ = conjunction_id(number, priority)
     for clause, alternatives in enumerate((sources, destinations)):
         for condition in filter(None, alternatives):
             yield flow(Table.POLICY, priority, [*base, condition], Conjunction(id_, clause, 2))
     yield flow(Table.POLICY, priority, [*base, Condition(Field.CONJ_ID, id_)], *actions)
 
 
-def conjunction_id(number: int, priority: int, reply: bool) -> int:
-    """Of the rule at ``priority`` of a policy. Only flows of that policy are in play when it is looked up."""
-    return (number & 0x7FFF) << 17 | priority << 1 | reply
+def conjunction_id(number: int, priority: int) -> int:
+    """Of the rule at ``priority`` of a policy, which no other rule of it has.
+
+    Those of other policies may have the same id: their flows are not in play when this policy is asked.
+    """
+    return (number & 0xFFFF) << 16 | priority
 
 
 def _address(version: IPVersion, prefix: Prefix | None, *, source: bool) -> list[Condition]:

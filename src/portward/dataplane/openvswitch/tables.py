@@ -73,16 +73,17 @@ ENTER_INGRESS: tuple[Action, ...] = (
 )
 
 
-def fixed_flows(*, beside: bool, reflector: int | None) -> Iterator[Flow]:
+def fixed_flows(*, beside: bool, userspace: bool, reflector: int | None) -> Iterator[Flow]:
     """All flows that depend on nothing else.
 
-    ``beside``: Neutron's security groups are on the bridge. ``reflector``: the port of what answers rejected packets.
+    ``beside``: Neutron's security groups are on the bridge. ``userspace``: so is the datapath. ``reflector``: the port
+    of what answers rejected packets.
     """
     yield from _classify(beside)
     yield from _egress(beside)
     yield from _sources()
     yield from _checked()
-    yield from _state()
+    yield from _state(userspace)
     yield from _admit(beside)
     yield from _deliver()
     yield from _ingress()
@@ -166,13 +167,10 @@ def _ingress() -> Iterator[Flow]:
         yield flow(table, 90, [kind], Track(Table.TRACKED, Field.REG11))
 
 
-def _state() -> Iterator[Flow]:
+def _state(userspace: bool) -> Iterator[Flow]:
     """What no epoch's flow (priority 100) has let through."""
     table, judge = Table.STATE, Resubmit(Table.SIDE)
     yield flow(Table.TRACKED, 100, [], Load(Field.REG10, 0), Resubmit(Table.PORT), Resubmit(table))
-    # The switch's own connection tracking knows nothing of their ports, so each packet is judged.
-    for kind in _IP:
-        yield flow(table, 110, [kind, (Field.IP_PROTO, SCTP), _ct(trk=True, inv=False)], judge)
     # Fragments show no ports to the tables before; they were put together, and these are those of the whole packet.
     for eth_type, source, destination in ((IPV4, 67, 68), (IPV6, 547, 546)):
         for reply in (False, True):
@@ -196,6 +194,10 @@ def _state() -> Iterator[Flow]:
             conditions = [flag(past_egress=ingress), _ct(trk=True, inv=False, rpl=reply)]
             yield flow(Table.SIDE, 100, conditions, set_bit(Bits.TO_VM, ingress != reply), *to_position(0))
     yield flow(Table.POLICY, 0, [], Resubmit(Table.NEXT))
+    if userspace:
+        # Tracked by its addresses alone: a new association would pass as the answers of another.
+        for kind in _IP:
+            yield flow(Table.POLICY, 65535, [kind, (Field.IP_PROTO, SCTP)])
 
 
 def to_position(position: int) -> tuple[Action, ...]:

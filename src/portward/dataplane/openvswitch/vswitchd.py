@@ -4,6 +4,9 @@ A packet that matches a cached flow is not judged anew, so a change of flows hol
 after it. Told over the control socket of ovs-vswitchd (``ovs-appctl revalidator/wait``), with which nothing else is
 done here. ``revalidator/pause`` would be quicker and is refused: whoever dies between it and ``resume`` leaves a
 switch that never again notices a change.
+
+A datapath in userspace is another matter: that of Open vSwitch 3.1.0 was seen to keep cached flows for ever as they
+were before a change, where two of them overlap. There the cache is emptied instead (``revalidator/purge``).
 """
 
 import itertools
@@ -44,16 +47,15 @@ class Vswitchd:
         Raises:
             VswitchdError: the switch did not say so within 5 s, or it ended.
         """
-        deadline = time.monotonic() + _PATIENCE
-        try:
-            for _ in range(1 + rounds):  # the first that ends may have begun before
-                self._await_end(nudge, deadline)
-        except OSError as error:
-            self.close()
-            raise VswitchdError(f"ovs-vswitchd ended while its flows were changed: {error.strerror}") from error
-        except BaseException:
-            self.close()  # an answer may come later, and would be taken for another's
-            raise
+        self._ask_often(1 + rounds, "revalidator/wait", nudge)  # the first that ends may have begun before
+
+    def purge(self, times: int) -> None:
+        """Have the switch forget all that it cached, so many times: whatever was just then about to be cached as well.
+
+        Raises:
+            VswitchdError: the switch did not say within 5 s that it has, or it ended.
+        """
+        self._ask_often(times, "revalidator/purge", lambda: None)
 
     def close(self) -> None:
         """Let go of the connection."""
@@ -61,9 +63,21 @@ class Vswitchd:
             self._connection.close()
         self._connection = None
 
-    def _await_end(self, nudge: Callable[[], None], deadline: float) -> None:
-        """Return when a round ends that had not ended at the call."""
-        connection, number = self._ask(deadline)
+    def _ask_often(self, times: int, method: str, nudge: Callable[[], None]) -> None:
+        deadline = time.monotonic() + _PATIENCE
+        try:
+            for _ in range(times):
+                self._await_answer(method, nudge, deadline)
+        except OSError as error:
+            self.close()
+            raise VswitchdError(f"ovs-vswitchd ended while its flows were changed: {error.strerror}") from error
+        except BaseException:
+            self.close()  # an answer may come later, and would be taken for another's
+            raise
+
+    def _await_answer(self, method: str, nudge: Callable[[], None], deadline: float) -> None:
+        """Return when the switch did ``method``: when a round ends that had not ended at the call, say."""
+        connection, number = self._ask(method, deadline)
         # The switch takes the request in the same turn as a change of flows that comes later, at the latest, and
         # begins the round for that change one turn later: the answer cannot be missed.
         nudge()
@@ -86,12 +100,12 @@ class Vswitchd:
             if reply is not None:
                 break
         if reply.get("error") is not None or reply.get("id") != number:
-            raise VswitchdError(f"ovs-vswitchd refused revalidator/wait: {str(reply.get('error')).strip()}")
+            raise VswitchdError(f"ovs-vswitchd refused {method}: {str(reply.get('error')).strip()}")
 
-    def _ask(self, deadline: float) -> tuple[socket.socket, int]:
+    def _ask(self, method: str, deadline: float) -> tuple[socket.socket, int]:
         """Send the request, over a new connection if the old one, or the switch at its other end, is gone."""
         number = next(self._ids)
-        request = json.dumps({"id": number, "method": "revalidator/wait", "params": []}).encode()
+        request = json.dumps({"id": number, "method": method, "params": []}).encode()
         if self._connection is not None:
             try:
                 self._connection.settimeout(max(deadline - time.monotonic(), _NUDGE))

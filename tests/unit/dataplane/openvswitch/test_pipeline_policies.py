@@ -245,16 +245,10 @@ def test_what_one_port_accepted_another_in_its_zone_must_accept_anew() -> None:
     assert cloud.ways(udp(1, 2), 1) == {2}
 
 
-def test_sctp_is_judged_by_the_ports_of_each_packet() -> None:
-    def association(ports: tuple[int, int]) -> Frame:
-        return udp(1, 2, ports).with_(protocol=SCTP)
-
-    to_2000 = rule(60, protocol=SCTP, destination_port=PortRange(2000, 2000))
-    cloud = Cloud(between((to_2000,), (to_2000,)))
-    assert cloud.ways(association((1, 2000)), 1) == {2}
-    assert cloud.ways(association((1, 2001)), 1) == NOWHERE
-    assert cloud.ways(association((1, 2000)).reply(), 2) == {1}
-    assert cloud.ways(association((1, 2001)).reply(), 2) == NOWHERE
+def test_in_userspace_sctp_is_denied_where_a_policy_is_asked_for_its_associations_are_not_tracked() -> None:
+    association = udp(1, 2).with_(protocol=SCTP)
+    assert Cloud(between()).ways(association, 1) == NOWHERE
+    assert Cloud({1: Vm(groups=()), 2: Vm(groups=())}).ways(association, 1) == {2}
 
 
 def test_fragments_pass_by_rules_without_ports_and_connections_that_are_accepted() -> None:
