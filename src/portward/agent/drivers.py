@@ -82,11 +82,12 @@ class Drivers:
 
 
 def part_of(state: HostState, kind: PortKind) -> HostState:
-    """The ports of ``kind`` in ``state``, and the policies that they use."""
+    """The ports of ``kind`` in ``state``, the policies that they use, and for a switch those it lets pass."""
     ports = tuple(covered for covered in state.ports if covered.port.kind is kind)
     used = {group.policy_id(direction) for covered in ports for group in covered.groups for direction in Direction}
     policies = tuple(policy for policy in state.policies if policy.id in used)
-    return HostState(generation=state.generation, ports=ports, policies=policies)
+    admitted = state.admitted if kind is PortKind.VM else ()
+    return HostState(generation=state.generation, ports=ports, policies=policies, admitted=admitted)
 
 
 def _apply(dataplane: Dataplane, state: HostState) -> dict[str, str | None]:

@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Collection
 
 import structlog
+from msgspec.structs import replace
 
 from portward.agent.drivers import Drivers, Outcome
 from portward.agent.state_file import StateFile, StateFileError
@@ -91,7 +92,7 @@ class Enforcer:
 
     def _keep(self, state: HostState) -> None:
         saved = self._saved
-        if saved is not None and (saved.ports, saved.policies) == (state.ports, state.policies):
+        if saved is not None and replace(saved, generation=state.generation) == state:
             return  # a restart enforces the same
         self._saved = None
         try:

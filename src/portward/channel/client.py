@@ -185,7 +185,7 @@ class Client:
         hashes = {policy_id: hashes[policy_id] for policy_id in index.policies}
         if digest_of(encoded_index, hashes) != answer.digest:
             raise MalformedMessage("it is not what its digest says")
-        state = HostState(generation=answer.generation, ports=index.ports, policies=tuple(bodies.values()))
+        state = _state(answer.generation, index, bodies)
         self._generation, self._digest = answer.generation, answer.digest
         self._index, self._bodies, self._hashes = index, bodies, hashes
         return state
@@ -196,7 +196,11 @@ class Client:
         if answer.generation == self._generation:
             return None
         self._generation = answer.generation
-        return HostState(generation=answer.generation, ports=self._index.ports, policies=tuple(self._bodies.values()))
+        return _state(answer.generation, self._index, self._bodies)
+
+
+def _state(generation: int, index: Index, bodies: Mapping[str, Policy]) -> HostState:
+    return HostState(generation=generation, ports=index.ports, policies=tuple(bodies.values()), admitted=index.admitted)
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext:

@@ -54,10 +54,14 @@ class StateRequest(msgspec.Struct, frozen=True, kw_only=True):
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True):
-    """What the host enforces, without the bodies: its ports with their groups, and the policies' versions."""
+    """What the host enforces, without the bodies: its ports with their groups, and the policies' versions.
+
+    ``admitted`` are ids of the network's own ports there.
+    """
 
     ports: tuple[CoveredPort, ...] = ()
     policies: dict[str, int] = {}
+    admitted: tuple[str, ...] = ()
 
 
 class StateAnswer(msgspec.Struct, frozen=True, kw_only=True):

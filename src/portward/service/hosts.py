@@ -10,11 +10,12 @@ its host reports it, and the rest of the host is enforced.
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, Row, Select, func, select
+from sqlalchemy import ColumnElement, Row, Select, and_, func, or_, select
 from sqlalchemy.orm import Session, aliased
 
 from portward.channel.messages import Index
@@ -45,6 +46,8 @@ from portward.store import tables
 _PROTOCOLS = {"icmp": ICMP, "tcp": TCP, "udp": UDP, "dccp": DCCP, "ipv6-icmp": ICMPV6, "sctp": SCTP}
 #: Addresses and ports whose values are kept: to take them apart costs more than the rest of a rule.
 _CACHED = 65536
+#: How the owners of the network's own ports begin: DHCP, routers, gateways.
+_NETWORK = "network:"
 _Ingress = aliased(tables.FirewallPolicy)
 _Egress = aliased(tables.FirewallPolicy)
 
@@ -54,17 +57,20 @@ class NotCoverable(PortwardError):
 
 
 class Mark(NamedTuple):
-    """Differs after a change, if that concerns the host: one that takes a port away, or one that raises a group.
+    """Differs after a change, if that concerns the host: one that takes a port away, or changes it, or raises a group.
 
-    ``places`` are the ports of the host in groups, ``changed`` is the highest generation of these groups.
+    ``places`` are the ports of the host in groups, ``changed`` is the highest generation of these groups. ``ports`` are
+    all of its ports that it must know, ``touched`` is when one of them was last changed.
     """
 
     places: int
     changed: int
+    ports: int
+    touched: datetime | None
 
 
-#: That of a host of which no port is in a group.
-NO_MARK = Mark(0, 0)
+#: That of a host that must know no port.
+NO_MARK = Mark(0, 0, 0, None)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,22 +89,25 @@ class HostIndex:
 
 
 def host_index(session: Session, host: str) -> HostIndex:
-    """The index of ``host``, in two statements. Only ports that are in at least one group are part of it.
+    """The index of ``host``, in two statements.
+
+    Part of it are ports that are in at least one group, and those of virtual machines that are in none: a switch must
+    know whom it lets pass unfiltered.
 
     Raises:
         InvalidValue: the database holds a value that the model does not admit.
     """
     generation = session.scalar(select(tables.State.generation)) or 0
-    rows = session.execute(_covered(tables.Port.host == host)).all()
+    rows = session.execute(_covered(and_(tables.Port.host == host, _concerns_host()), outer=True)).all()
     policies = {row.ingress_firewall_policy_id: row.ingress_version for row in rows}
     policies |= {row.egress_firewall_policy_id: row.egress_version for row in rows}
     policies.pop(None, None)
-    mark = Mark(len(rows), max(row.group_generation for row in rows)) if rows else NO_MARK
+    mark = _mark(rows)
     return HostIndex(
         generation=generation,
         changed=min(generation, mark.changed),
         mark=mark,
-        index=Index(ports=_covered_ports(rows), policies=policies),
+        index=Index(ports=_covered_ports(rows), policies=policies, admitted=_admitted(rows)),
     )
 
 
@@ -107,12 +116,43 @@ def marks(session: Session) -> tuple[int, dict[str, Mark]]:
     generation = session.scalar(select(tables.State.generation)) or 0
     port, member, group = tables.Port, tables.GroupPort, tables.FirewallGroup
     query = (
-        select(port.host, func.count(), func.max(group.generation))
-        .join(member, member.port_id == port.id)
-        .join(group, group.id == member.group_id)
+        select(
+            port.host,
+            func.count(member.port_id),
+            func.coalesce(func.max(group.generation), 0),
+            func.count(port.id.distinct()),
+            func.max(port.updated_at),
+        )
+        .outerjoin(member, member.port_id == port.id)
+        .outerjoin(group, group.id == member.group_id)
+        .where(_concerns_host())
         .group_by(port.host)
     )
-    return generation, {host: Mark(places, changed) for host, places, changed in session.execute(query)}
+    found = session.execute(query)
+    return generation, {host: Mark(places, changed, ports, touched) for host, places, changed, ports, touched in found}
+
+
+def _mark(rows: Collection[Row[*tuple[Any, ...]]]) -> Mark:
+    if not rows:
+        return NO_MARK
+    groups = [row.group_generation for row in rows if row.group_id is not None]
+    touched = max(row.updated_at for row in rows)
+    return Mark(len(groups), max(groups, default=0), len({row.id for row in rows}), touched)
+
+
+def _concerns_host() -> ColumnElement[bool]:
+    """Ports that the host they are bound to must know: in a group, a virtual machine's, or the network's own."""
+    owner = tables.Port.device_owner
+    return or_(
+        tables.GroupPort.port_id.is_not(None),
+        owner == "trunk:subport",
+        *(owner.startswith(prefix) for prefix in ("compute:", "baremetal:", _NETWORK)),
+    )
+
+
+def _admitted(rows: Iterable[Row[*tuple[Any, ...]]]) -> tuple[str, ...]:
+    """The network's own ports: a switch lets them pass unfiltered."""
+    return tuple(dict.fromkeys(row.id for row in rows if row.device_owner.startswith(_NETWORK)))
 
 
 def covered_port(session: Session, port_id: str) -> CoveredPort:
@@ -122,7 +162,7 @@ def covered_port(session: Session, port_id: str) -> CoveredPort:
         NotCoverable: no such port, or its ``device_owner`` makes it neither a router's nor a VM's.
         InvalidValue: the database holds a value that the model does not admit.
     """
-    found = _covered_ports(session.execute(_covered(tables.Port.id == port_id, outer=True)).all())
+    found = _covered_ports(session.execute(_covered(tables.Port.id == port_id, outer=True)).all(), only_covered=False)
     if not found:
         raise NotCoverable(f"port {port_id}: there is no such router port or VM port; see `portward port list`")
     return found[0]
@@ -177,6 +217,7 @@ def _covered(which: ColumnElement[bool], *, outer: bool = False) -> Select[*tupl
             port.fixed_ips,
             port.allowed_address_pairs,
             port.port_security_enabled,
+            port.updated_at,
             group.id.label("group_id"),
             group.admin_state_up.label("group_up"),
             group.generation.label("group_generation"),
@@ -194,13 +235,13 @@ def _covered(which: ColumnElement[bool], *, outer: bool = False) -> Select[*tupl
     )
 
 
-def _covered_ports(rows: Iterable[Row[*tuple[Any, ...]]]) -> tuple[CoveredPort, ...]:
+def _covered_ports(rows: Iterable[Row[*tuple[Any, ...]]], *, only_covered: bool = True) -> tuple[CoveredPort, ...]:
     ports: dict[str, Port] = {}
     groups: dict[str, Group] = {}
     of_port: dict[str, list[Group]] = {}
     for row in rows:
         kind = port_kind(row.device_owner)
-        if kind is None:
+        if kind is None or (only_covered and row.group_id is None and kind is not PortKind.VM):
             continue
         if row.id not in ports:
             ports[row.id] = _port(row, kind)
@@ -243,13 +284,16 @@ def _pair(pair: dict[str, Any]) -> AddressPair:
 
 
 def _binding(row: Row[*tuple[Any, ...]], kind: PortKind) -> Binding | None:
-    """What ``binding:profile`` names, else the device that Neutron's L3 agent makes for a router port."""
-    if kind is PortKind.VM:
-        return None
+    """What ``binding:profile`` names, else the device that Neutron's L3 agent makes for a router port.
+
+    A virtual machine's port is found on the switch by its id, or by the device that ``binding:profile`` names.
+    """
     profile = row.binding_profile
     try:
         if profile.get("device"):
             return Binding(netns=profile.get("netns") or None, device=profile["device"])
+        if kind is PortKind.VM:
+            return None
         return Binding(netns=f"qrouter-{row.device_id}", device=f"qr-{row.id[:11]}")
     except (InvalidValue, TypeError):
         return None

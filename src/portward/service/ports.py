@@ -18,6 +18,7 @@ from portward.service.errors import InvalidInput, PortNotFound
 from portward.service.membership import enter_default, groups_of, leave_groups
 from portward.service.rows import ALL, Page, add, assign, delete_rows, find, listed, touch
 from portward.service.tags import tags_of
+from portward.store import raise_generation
 from portward.store.tables import Port
 
 #: What a host that enforces the port must know.
@@ -72,6 +73,7 @@ def create_port(session: Session, context: Context, values: PortValues) -> PortV
     row = add(session, context, Port, values)
     _check_binding(row)
     enter_default(session, context, row)
+    _tell_switch(session, row)
     return PortView(row=row)
 
 
@@ -122,6 +124,8 @@ def update_port(session: Session, context: Context, port_id: str, values: PortVa
         enter_default(session, context, row)
     elif changed & _REALISED:
         groups_changed(session, context, group_ids)
+    if (changed & _REALISED and PortKind.VM in (was, kind)) or changed & {"host", "device_owner"}:
+        _tell_switch(session, row)
     return _view(session, row)
 
 
@@ -133,7 +137,15 @@ def delete_port(session: Session, context: Context, port_id: str) -> None:
     """
     row = find_port(session, context, port_id)
     leave_groups(session, context, row.id, groups_of(session, row.id))
+    _tell_switch(session, row)
     delete_rows(session, Port, [row.id])
+
+
+def _tell_switch(session: Session, row: Port) -> None:
+    """Have a host that must know the port, in a group or not, learn that it came, went or changed."""
+    is_vm = port_kind(row.device_owner) is PortKind.VM
+    if row.host and (is_vm or row.device_owner.startswith("network:")):
+        raise_generation(session)
 
 
 def _view(session: Session, row: Port) -> PortView:

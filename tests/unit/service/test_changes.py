@@ -184,14 +184,32 @@ def test_a_new_group_with_ports_carries_its_generation(firewall: Firewall) -> No
 def test_where_and_how_a_port_is_realised_concerns_its_group(firewall: Firewall, values: dict[str, Any]) -> None:
     firewall.reaches(group_ids=(firewall.covering,), do=port_change(firewall.ports[0], **values))
     firewall.reaches_nobody(*port_change(firewall.ports[0], **values))
+
+
+@pytest.mark.parametrize("values", [{"host": "h2"}, {"device_owner": "compute:nova"}])
+def test_which_ports_a_switch_must_know_concerns_its_host_in_a_group_or_not(
+    firewall: Firewall, values: dict[str, Any]
+) -> None:
+    firewall.reaches(group_ids=(), do=port_change(firewall.free, **values))
+    firewall.reaches(group_ids=(), do=(ports.delete_port, firewall.free))
+
+
+@pytest.mark.parametrize("values", [{"device_id": "r2"}, {"fixed_ips": [{"ip_address": "10.0.0.1"}]}])
+def test_how_a_routers_port_without_a_group_is_realised_concerns_nobody(
+    firewall: Firewall, values: dict[str, Any]
+) -> None:
     firewall.reaches_nobody(*port_change(firewall.free, **values))
+
+
+def test_the_addresses_of_a_virtual_machine_without_a_group_concern_its_host(firewall: Firewall) -> None:
+    firewall.reaches(group_ids=(), do=port_change(firewall.free, device_owner="compute:nova"))
+    firewall.reaches(group_ids=(), do=port_change(firewall.free, fixed_ips=[{"ip_address": "10.0.0.1"}]))
 
 
 def test_a_port_that_goes_concerns_its_group(firewall: Firewall) -> None:
     do = port_change(firewall.ports[0], device_owner="network:dhcp")
     firewall.reaches(group_ids=(firewall.covering,), do=do)
     firewall.reaches(group_ids=(firewall.other,), do=(ports.delete_port, firewall.ports[1]))
-    firewall.reaches_nobody(ports.delete_port, firewall.free)
 
 
 @pytest.mark.parametrize("way", ["put", "delete", "owner"])

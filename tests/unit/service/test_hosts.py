@@ -96,8 +96,21 @@ def test_the_marks_of_all_hosts_are_those_of_their_indices():
     generation, found = marks(session)
 
     assert generation == 12
-    assert found == {"h1": (3, 11), "h2": (1, 11)}
-    assert {host: host_index(session, host).mark for host in ("h1", "h2")} == found
+    assert {host: mark[:3] for host, mark in found.items()} == {"h1": (3, 11, 2), "h2": (1, 11, 1), "h3": (0, 0, 1)}
+    assert {host: host_index(session, host).mark for host in found} == found
+
+
+def test_the_networks_own_ports_and_virtual_machines_in_no_group_are_in_the_index_of_their_host():
+    session = empty_database()
+    vm, router = add_port(session, 1, device_owner="compute:nova"), add_port(session, 2)
+    dhcp, gateway = add_port(session, 3, device_owner="network:dhcp"), add_port(session, 4, device_owner="network:x")
+    add_port(session, 5, device_owner="somebody"), add_port(session, 6, device_owner="network:dhcp", host="h2")
+
+    found = host_index(session, "h1")
+
+    assert [(port.port.id, port.groups) for port in found.index.ports] == [(vm, ())]
+    assert sorted(found.index.admitted) == [router, dhcp, gateway]
+    assert found.mark.ports == 4
     assert host_index(session, "h3").mark == NO_MARK
 
 
