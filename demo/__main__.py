@@ -10,6 +10,7 @@ import shutil
 import signal
 import sys
 import tempfile
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,14 +21,20 @@ from rich.console import Console
 
 from demo.client import ClientError, OpenStackClient
 from demo.processes import HOST, Portward, ProcessError
-from demo.story import CUT, LIVES, PASSED, RESET, SILENT, STORY, UNREACHABLE, Event, Held, Kill, Open, Probe
+from demo.story import CUT, LIVES, PASSED, RESET, SILENT, STORY, TOGETHER, UNREACHABLE, Event, Held, Kill, Open, Probe
 from demo.world import ModelWorld, RealWorld, World, packet_of, path_of
-from portward.lab import Lab, LabState, plan
+from portward.lab import Lab, LabPort, LabState, plan
+from portward.lab.state import VM
 from portward.model import PortwardError
 
 LAB = "demo"
 NOTHING_WRONG = "0 lost, 0 leaked"
-FIREWALLED = ("red", "blue")  # the router ports that the API knows; the story covers blue
+COUNTED = 15.0  # seconds within which a host has told what it counted
+#: The act for each kind of port: where the story's group is, and what the table calls it.
+ACTS = {"router": "on the router's port to blue", "vm": "on the port of blue, a virtual machine on a switch"}
+#: Hosts and networks whose ports the API knows. Of the router's ports those have the names of their networks, or, where
+#: these are names of virtual machines, "router-" before them.
+FIREWALLED = ("red", "blue")
 
 console = Console(highlight=False, soft_wrap=True, width=None if sys.stdout.isatty() else 110)
 
@@ -51,15 +58,16 @@ class Line:
 class Teller:
     """Runs the chapters in a world, and keeps a line for everything that was tried."""
 
-    def __init__(self, portward: Portward, client: OpenStackClient, world: World) -> None:
+    def __init__(self, portward: Portward, client: OpenStackClient, world: World, kind: str) -> None:
         self._portward = portward
         self._client = client
         self._world = world
+        self._kind = kind
         self.lines: list[Line] = []
 
     def tell(self) -> None:
         """The whole story."""
-        for number, chapter in enumerate(STORY, 1):
+        for number, chapter in enumerate(STORY + (TOGETHER if self._kind == "vm" else ()), 1):
             console.print(f"\n[bold]{number}. {chapter.title}[/]")
             for command in chapter.commands:
                 console.print(f"   [cyan]$ openstack {command}[/]")
@@ -67,7 +75,7 @@ class Teller:
             with console.status("waiting for the host to realise it"):
                 self._world.settle()
             for event in chapter.events:
-                line = self._try(chapter.title, event)
+                line = self._try(chapter.title if self._kind == "router" else f"{chapter.title} (VM port)", event)
                 if line is not None:
                     self.lines.append(line)
                     mark = "[green]ok[/]" if line.agrees else "[bold red]DIFFERS[/]"
@@ -150,8 +158,14 @@ def main() -> int:
             return 1
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     try:
-        with _stage(root=root) as (portward, world):
-            return _stay(portward) if stay else _story(portward, world, root=root)
+        if stay:
+            with _stage("router", root=root) as (portward, _):
+                return _stay(portward)
+        lines: list[Line] = []
+        for kind in ACTS if root else ("router",):
+            with _stage(kind, root=root) as (portward, world):
+                lines += _story(portward, world, kind)
+        return _verdict(lines, root=root)
     except KeyboardInterrupt:
         console.print("interrupted; everything is cleaned up")
         return 0 if stay else 1
@@ -161,61 +175,99 @@ def main() -> int:
 
 
 @contextmanager
-def _stage(*, root: bool) -> Iterator[tuple[Portward, World]]:
+def _stage(kind: str, *, root: bool) -> Iterator[tuple[Portward, World]]:
     """Networks, API and agent; gone afterwards."""
     with ExitStack() as stack:
         directory = Path(tempfile.mkdtemp(prefix="pw-demo-"))
         stack.callback(shutil.rmtree, directory, ignore_errors=True)
         with console.status("building two networks behind a router, starting the API and the agent"):
-            lab = stack.enter_context(Lab.create(LAB)) if root else None
+            lab = stack.enter_context(Lab.create(LAB, switch=kind == "vm")) if root else None
             state = lab.state if lab else plan(LAB, 2)
-            portward = Portward(directory)
+            portward = Portward(directory, switch=lab.switch if lab and kind == "vm" else None)
+            if lab and kind == "vm":
+                stack.callback(portward.cleanup_agent)  # what it made beside the switch is no part of the lab
             stack.callback(portward.stop)
             portward.start_api()
-            port_ids = _register(portward, state)
+            ids = {port.name: _register(portward, port, port.name) for port in _guarded(state)}
             world: World
-            if lab:
+            if lab and kind == "vm":
+                router_ids = _plug(portward, lab, ids)
                 portward.start_agent()
-                world = RealWorld(portward, lab, port_ids)
+                world = RealWorld(portward, lab, ids, router_ids)
+            elif lab:
+                portward.start_agent()
+                world = RealWorld(portward, lab, ids, {})
             else:
-                world = ModelWorld(portward, state, port_ids)
+                world = ModelWorld(portward, state, ids)
             stack.callback(world.close)
         yield portward, world
 
 
-def _register(portward: Portward, state: LabState) -> dict[str, str]:
-    """Tell the API of the router's ports, as people without OpenStack do; their ids."""
-    ids = {}
-    for port in state.ports:
-        if port.name in FIREWALLED:
-            addresses = [argument for address in port.fixed_ips for argument in ("--fixed-ip", str(address))]
-            made: dict[str, Any] = portward.command(
-                *("port", "add", port.name, "--netns", port.netns, "--device", port.device, "--host", HOST),
-                *("--device-id", port.router_id, "--network", port.network_id, "--mac", port.mac),
-                *addresses,
-                *("--format", "json"),
-            )
-            ids[port.name] = made["id"]
-    return ids
+def _guarded(state: LabState) -> list[LabPort]:
+    """The ports that the story is about: of virtual machines, if there are some, else the router's."""
+    return [port for port in state.vm_ports or state.ports if port.name in FIREWALLED]
 
 
-def _story(portward: Portward, world: World, *, root: bool) -> int:
+def _register(portward: Portward, port: LabPort, name: str) -> str:
+    """Tell the API of a port, as people without OpenStack do; its id."""
+    addresses = [argument for address in port.fixed_ips for argument in ("--fixed-ip", str(address))]
+    device = () if port.device_owner == VM else ("--netns", port.netns, "--device", port.device)
+    made: dict[str, Any] = portward.command(
+        *("port", "add", name, *device, "--host", HOST, "--owner", port.device_owner),
+        *("--device-id", port.router_id, "--network", port.network_id, "--mac", port.mac),
+        *addresses,
+        *("--format", "json"),
+    )
+    return str(made["id"])
+
+
+def _plug(portward: Portward, lab: Lab, ids: dict[str, str]) -> dict[str, str]:
+    """Say on the switch which port each interface is, as whoever plugs it in does; the ids of the router's."""
+    routers = {name: _register(portward, lab.port(name), f"router-{name}") for name in FIREWALLED}
+    for ports, known in ((lab.state.vm_ports, ids), (lab.state.plugged_ports, routers)):
+        for port in ports:
+            lab.switch.vsctl("set", "interface", port.device, f"external_ids:iface-id={known[port.name]}")
+    return routers
+
+
+def _story(portward: Portward, world: World, kind: str) -> list[Line]:
+    console.rule(f"[bold]The firewall group is {ACTS[kind]}[/]")
+    joint = "──┐" if kind == "router" else "──┐ (on a switch)"
     console.print(
-        "\n   red  10.1.0.0/24 fd00:1::/64 ──┐\n"
+        f"\n   red  10.1.0.0/24 fd00:1::/64 {joint}\n"
         "                                  router ── outside  203.0.113.0/24 2001:db8::/64\n"
-        "   blue 10.2.0.0/24 fd00:2::/64 ──┘\n"
-        "         └ the firewall group is put on the router's port to blue"
+        "   blue 10.2.0.0/24 fd00:2::/64 ──┘"
     )
     with OpenStackClient({"OS_AUTH_TYPE": "none", "OS_ENDPOINT": portward.url}) as client:
-        teller = Teller(portward, client, world)
+        teller = Teller(portward, client, world, kind)
         teller.tell()
-    _show(teller.lines, "packets" if root else "golden model")
-    differ = sum(not line.agrees for line in teller.lines)
+        if kind == "vm":
+            _show_counters(portward)
+    return teller.lines
+
+
+def _show_counters(portward: Portward) -> None:
+    """How often rules decided, on the port of the virtual machine and on the router's."""
+    deadline = time.monotonic() + COUNTED
+    for policy in ("narrow", "edge"):
+        console.print(f"   [cyan]$ portward policy counters {policy}[/]")
+        while True:
+            rules = portward.command("policy", "counters", policy, "--format", "json")
+            if any(rule["packets"] for rule in rules) or time.monotonic() > deadline:
+                break
+            time.sleep(0.5)
+        for rule in rules:
+            console.print(f"   {rule['rule_name']:<20} {rule['action']:<8} {rule['packets'] or 0:>6,}")
+
+
+def _verdict(lines: list[Line], *, root: bool) -> int:
+    _show(lines, "packets" if root else "golden model")
+    differ = sum(not line.agrees for line in lines)
     if differ:
-        console.print(f"\n[bold red]{differ} of {len(teller.lines)} lines differ.[/]")
+        console.print(f"\n[bold red]{differ} of {len(lines)} lines differ.[/]")
         return 1
     who = "the packets" if root else "the golden model (no packet was sent)"
-    console.print(f"\n[bold green]All {len(teller.lines)} lines agree:[/] the story, `explain` and {who}.")
+    console.print(f"\n[bold green]All {len(lines)} lines agree:[/] the story, `explain` and {who}.")
     return 0
 
 

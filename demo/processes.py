@@ -18,6 +18,8 @@ from typing import Any, BinaryIO
 
 import httpx2
 
+from portward.lab.switch import Switch
+
 HOST = "demo"
 _LISTENED_ON = (20000, 32000)
 _PROGRAM = Path(sys.executable).with_name("portward")
@@ -28,9 +30,12 @@ class ProcessError(Exception):
 
 
 class Portward:
-    """``portward api`` and ``portward agent`` with everything they write in ``directory``, but for a ``database``."""
+    """``portward api`` and ``portward agent`` with everything they write in ``directory``, but for a ``database``.
 
-    def __init__(self, directory: Path, database: str | None = None) -> None:
+    The agent finds virtual machines on ``switch``.
+    """
+
+    def __init__(self, directory: Path, database: str | None = None, *, switch: Switch | None = None) -> None:
         self.directory = directory
         self._environment = {name: value for name, value in os.environ.items() if not name.startswith("PORTWARD_")}
         api, agents = free_port(), free_port()
@@ -42,6 +47,7 @@ class Portward:
             f'[agent_api]\nlisten = "127.0.0.1:{agents}"\n\n'
             f'[database]\nurl = "{database or f"sqlite:///{directory}/portward.db"}"\n\n'
             f'[agent]\nhost = "{HOST}"\napi = "{self.agents_url}"\nstate_dir = "{directory}/agent"\n'
+            + ("" if switch is None else f'\n[openvswitch]\nnetns = "{switch.netns}"\nrun_dir = "{switch.run_dir}"\n')
         )
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self._http = httpx2.Client(base_url=self.url, timeout=10, trust_env=False)

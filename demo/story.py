@@ -1,8 +1,8 @@
 """The story, written by hand: what is typed, what is sent, and what must become of it.
 
 The expectations are nobody's output. The demo compares them with what ``explain`` says and with what the
-packets did. The group ``web`` protects the router's port to network ``blue``: what goes to blue meets its
-ingress policy, what comes from blue its egress policy.
+packets did. The group ``web`` protects the port ``blue``, which is the router's to the network of that name, or that of
+the virtual machine there: what goes to blue meets its ingress policy, what comes from blue its egress policy.
 """
 
 from dataclasses import dataclass
@@ -199,5 +199,22 @@ STORY = (
         "The new agent takes changes like the old one",
         ("firewall group policy remove rule narrow stream",),
         (_to_blue("udp", 9001, SILENT), _to_blue("icmp", None, PASSED, version=6)),
+    ),
+)
+
+#: Told where blue is a virtual machine: its group is not the only one on the way.
+TOGETHER = (
+    Chapter(
+        "A second group, on the router's port to blue: both must allow",
+        (
+            _rule("edge-80", "tcp", "allow", "--ip-version 6 --destination-port 80"),
+            "firewall group policy create edge --firewall-rule edge-80",
+            "firewall group create edge --port router-blue --ingress-firewall-policy edge",
+        ),
+        (
+            _to_blue("tcp", 80, PASSED, version=6),
+            _to_blue("tcp", 443, SILENT, version=6),
+            _to_blue("tcp", 2323, SILENT, version=6),
+        ),
     ),
 )

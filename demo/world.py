@@ -32,7 +32,8 @@ class World(Interface):
     """A router with the networks red and blue, and the outside."""
 
     hosts: dict[str, LabHost]
-    port_ids: dict[str, str]  # by network: those of the router's ports that the API knows
+    port_ids: dict[str, str]  # by host: of its own port, if it is a virtual machine, else the router's to its network
+    router_ids: dict[str, str]  # by network: the router's ports, where the others are virtual machines'
 
     def settle(self) -> None:
         """Wait until what the API was told is enforced."""
@@ -56,11 +57,12 @@ class World(Interface):
 class RealWorld:
     """Namespaces, the agent as a process, and real packets."""
 
-    def __init__(self, portward: Portward, lab: Lab, port_ids: dict[str, str]) -> None:
+    def __init__(self, portward: Portward, lab: Lab, port_ids: dict[str, str], router_ids: dict[str, str]) -> None:
         self._portward = portward
         self._lab = lab
         self.hosts = {host.name: host for host in lab.state.hosts}
         self.port_ids = port_ids
+        self.router_ids = router_ids
         self._connections: dict[str, Connection] = {}
 
     def settle(self) -> None:
@@ -106,6 +108,7 @@ class ModelWorld:
     def __init__(self, portward: Portward, state: LabState, port_ids: dict[str, str]) -> None:
         self._client = Client(portward.agents_url, portward.token)
         self.port_ids = port_ids
+        self.router_ids: dict[str, str] = {}
         self.hosts = {host.name: host for host in state.hosts}
         self._network = Network(HostState(generation=0))
         self._connections: dict[str, tuple[Packet, list[Crossing]]] = {}
@@ -163,9 +166,14 @@ def endpoints(world: World, probe: Probe) -> tuple[Address, Address]:
 
 
 def path_of(world: World, probe: Probe) -> list[Crossing]:
-    """The ports of the router that a probe crosses: in by the sender's, out by the receiver's."""
-    ends = ((probe.sender, Direction.EGRESS), (probe.receiver, Direction.INGRESS))
-    return [Crossing(world.port_ids[network], direction) for network, direction in ends if network in world.port_ids]
+    """The ports that a probe crosses, in that order: the sender's, the router's, the receiver's."""
+    way = (
+        (world.port_ids, probe.sender, Direction.EGRESS),
+        (world.router_ids, probe.sender, Direction.EGRESS),
+        (world.router_ids, probe.receiver, Direction.INGRESS),
+        (world.port_ids, probe.receiver, Direction.INGRESS),
+    )
+    return [Crossing(ids[name], direction) for ids, name, direction in way if name in ids]
 
 
 def packet_of(world: World, probe: Probe) -> Packet:

@@ -6,15 +6,13 @@ One for both kinds of port: what the lab has between its hosts says which datapl
 import itertools
 import select
 import time
-from collections.abc import Collection
 
 from packets.builders import Guard, expected, guarded_ports, state_of
-from portward.dataplane.netns import in_namespace
 from portward.dataplane.nftables.driver import NftablesDataplane
 from portward.dataplane.openvswitch.driver import OpenvswitchDataplane
-from portward.dataplane.protocol import Dataplane, Reading
+from portward.dataplane.protocol import Dataplane
 from portward.lab import Lab, ProbeRequest, probe_all
-from portward.model import HostState, Report
+from portward.model import HostState
 
 #: The kinds of ports that one suite is for.
 KINDS = ("router", "vm")
@@ -81,30 +79,4 @@ def dataplane_of(lab: Lab) -> Dataplane:
     """The dataplane of the lab's ports: its virtual machines' if it has a switch, else its router's."""
     if lab.state.switch is None:
         return NftablesDataplane()
-    return Inside(lab.switch.netns, OpenvswitchDataplane(run_dir=lab.switch.run_dir))
-
-
-class Inside:
-    """A dataplane whose calls are made in a namespace, as those of an agent that runs there."""
-
-    def __init__(self, netns: str, dataplane: Dataplane) -> None:
-        self._netns = netns
-        self.dataplane = dataplane
-
-    def apply(self, state: HostState) -> Report:
-        return in_namespace(self._netns, lambda: self.dataplane.apply(state))
-
-    def watched(self) -> Collection[int]:
-        return self.dataplane.watched()
-
-    def unfinished(self) -> bool:
-        return self.dataplane.unfinished()
-
-    def counters(self) -> Collection[Reading]:
-        return self.dataplane.counters()
-
-    def cleanup(self) -> tuple[str, ...]:
-        return in_namespace(self._netns, self.dataplane.cleanup)
-
-    def close(self) -> None:
-        self.dataplane.close()
+    return OpenvswitchDataplane(run_dir=lab.switch.run_dir, netns=lab.switch.netns)

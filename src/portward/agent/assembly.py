@@ -113,6 +113,7 @@ def _drivers(settings: Settings, ledger: Ledger | None) -> Drivers:
             PortKind.VM: OpenvswitchDataplane(
                 bridge=settings.openvswitch.bridge,
                 run_dir=settings.openvswitch.run_dir,
+                netns=settings.openvswitch.netns or None,
                 zones=settings.openvswitch.zones,
                 uplinks=settings.openvswitch.uplinks,
                 beside_security_groups=settings.openvswitch.beside_security_groups,

@@ -247,15 +247,16 @@ class Nftables(_Section):
 
 
 _Zone = Annotated[int, Field(ge=1, le=65535)]
+_Device = Annotated[str, Field(pattern=r"^[A-Za-z0-9_@-][A-Za-z0-9_.@-]{0,14}$")]
+_Namespace = Annotated[str, Field(pattern=r"^$|^[A-Za-z0-9_@-][A-Za-z0-9_.@-]{0,63}$")]
 
 
 class Openvswitch(_Section):
     """``[openvswitch]``: the dataplane of VM ports."""
 
-    bridge: Annotated[str, Field(pattern=r"^[A-Za-z0-9_@-][A-Za-z0-9_.@-]{0,14}$")] = (
-        "br-int"  # that the VMs are plugged into
-    )
+    bridge: _Device = "br-int"  # that the VMs are plugged into
     run_dir: Path = Path("/var/run/openvswitch")  # where the switch has its sockets
+    netns: _Namespace = ""  # the network namespace that the switch runs in; empty: the agent's own
     zones: tuple[_Zone, _Zone] = (4096, 65535)  # first and last connection-tracking zone that are ours: one a VM port
     uplinks: list[str] = []  # interfaces of the bridge that lead to the network, and are not filtered
     beside_security_groups: bool = False  # Neutron's firewall driver has its flows on the bridge

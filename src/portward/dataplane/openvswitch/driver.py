@@ -14,6 +14,7 @@ from typing import Literal, TypeVar
 import structlog
 
 from portward.dataplane.lists import Policies, RuleList, rule_list
+from portward.dataplane.netns import in_namespace
 from portward.dataplane.openvswitch.bridge import Bridge, Step
 from portward.dataplane.openvswitch.found import Found, find
 from portward.dataplane.openvswitch.ovsdb import BridgeView, InterfaceView, Ovsdb
@@ -40,6 +41,7 @@ class OpenvswitchDataplane:
     Args:
         bridge: the integration bridge.
         run_dir: where ``db.sock`` and ``<bridge>.mgmt`` are.
+        netns: the network namespace that the switch runs in; ``None``: this process' own.
         zones: the first and the last connection-tracking zone that are ours, 1 to 65535.
         uplinks: interfaces of the bridge that carry the network's own traffic and are not filtered.
         beside_security_groups: whether Neutron's own firewall driver has its flows on the bridge.
@@ -52,6 +54,7 @@ class OpenvswitchDataplane:
         *,
         bridge: str = "br-int",
         run_dir: Path = Path("/var/run/openvswitch"),
+        netns: str | None = None,
         zones: tuple[int, int] = (4096, 65535),
         uplinks: Collection[str] = (),
         beside_security_groups: bool = False,
@@ -59,6 +62,8 @@ class OpenvswitchDataplane:
         on_step: Callable[[Step], None] = lambda _: None,
     ) -> None:
         self._name = bridge
+        self._run_dir = run_dir
+        self._netns = netns
         self._uplinks = frozenset(uplinks)
         self._beside = beside_security_groups
         self._ovsdb = Ovsdb(run_dir)
@@ -177,13 +182,17 @@ class OpenvswitchDataplane:
 
     def cleanup(self) -> tuple[str, ...]:
         """Remove our flows, the reflector and the zones' marks; see ``Dataplane.cleanup``."""
-        self._ovsdb.update()
+        has_switch = (self._run_dir / "db.sock").exists()
+        if not self._await(lambda: self._ovsdb.connected, has_switch):
+            if has_switch:
+                raise CleanupFailed(f"bridge {self._name}: the switch does not answer; what was enforced still is")
+            return ()
         if self._ovsdb.bridge(self._name) is None:
             return ()
         try:
             was_there = self._bridge.remove()
             self._ovsdb.remove_reflector(self._name)
-            self._reflector.remove()
+            self._at_switch(self._reflector.remove)
         except (PortwardError, OSError) as error:
             raise CleanupFailed(
                 f"bridge {self._name}: could not be cleaned, what was enforced still is: {error}"
@@ -205,7 +214,7 @@ class OpenvswitchDataplane:
     def _reflect(self) -> tuple[int | None, str | None]:
         """The port of what answers rejected packets, and what is wrong with it."""
         try:
-            self._reflector.ensure()
+            self._at_switch(self._reflector.ensure)
             self._ovsdb.add_reflector(self._name, self._reflector.device)
         except (PortwardError, OSError) as error:
             return None, f"enforced, but rejected packets get no answer: {error}"
@@ -213,6 +222,13 @@ class OpenvswitchDataplane:
         if ofport:
             return ofport, None
         return None, f"enforced, but rejected packets get no answer: the switch has not opened {self._reflector.device}"
+
+    def _at_switch(self, do: Callable[[], None]) -> None:
+        """Do something where the switch has its devices."""
+        if self._netns is None:
+            do()
+        else:
+            in_namespace(self._netns, do)
 
     def _reflector_port(self) -> int | None:
         view = self._ovsdb.bridge(self._name)
