@@ -86,10 +86,15 @@ def test_a_small_run_without_a_fault_finds_no_difference(wire: RouterWire, enfor
     small_run(wire, enforce)
 
 
-@pytest.mark.parametrize("fault", FAULTS)
-def test_the_differential_test_catches(
-    wire: RouterWire, enforce: Enforcer, monkeypatch: pytest.MonkeyPatch, fault: str
-) -> None:
+@pytest.fixture
+def put_in(fault: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The fault is there before the dataplane installs anything."""
     FAULTS[fault](monkeypatch)
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("fault", FAULTS)
+@pytest.mark.usefixtures("put_in")
+def test_the_differential_test_catches(wire: RouterWire, enforce: Enforcer) -> None:
     with pytest.raises(Difference):
         small_run(wire, enforce)
