@@ -6,6 +6,7 @@ One for both kinds of port: what the lab has between its hosts says which datapl
 import itertools
 import select
 import time
+from collections.abc import Callable
 
 from packets.builders import Guard, expected, guarded_ports, state_of
 from portward.dataplane.nftables.driver import NftablesDataplane
@@ -16,7 +17,7 @@ from portward.model import HostState
 
 #: The kinds of ports that one suite is for.
 KINDS = ("router", "vm")
-_PATIENCE = 5.0
+_PATIENCE = 10.0
 
 
 class Enforcer:
@@ -45,14 +46,22 @@ class Enforcer:
 
     def errors_soon(self) -> list[str]:
         """The ids of ports in error, as soon as the dataplane notices that the host changed and finds some."""
+        return self._soon(bool, "nothing is in error")
+
+    def heals_soon(self) -> None:
+        """No port is in error any more, as soon as the dataplane notices that the host changed."""
+        self._soon(lambda failed: not failed, "ports stay in error")
+
+    def _soon(self, holds: Callable[[list[str]], bool], otherwise: str) -> list[str]:
         deadline = time.monotonic() + _PATIENCE
         while True:
             report = self.dataplane.apply(self.state)
             failed = [port.port_id for port in report.ports if port.error]
-            if failed:
+            if holds(failed):
                 return failed
-            assert time.monotonic() < deadline, "nothing is in error"
-            select.select(list(self.dataplane.watched()), [], [], _PATIENCE)
+            reasons = {port.error for port in report.ports}
+            assert time.monotonic() < deadline, f"{otherwise}: {reasons}"
+            select.select(list(self.dataplane.watched()), [], [], 1.0)  # an agent tries again after a second, too
 
     def requests(self, ports: list[int], protocols: tuple[str, ...] = ("tcp", "udp")) -> list[ProbeRequest]:
         """Probes between every two hosts, IPv4 and IPv6, to each of ``ports``, and an echo request."""

@@ -133,7 +133,7 @@ class Bridge:
 
     def disturbed(self) -> bool:
         """Whether somebody else changed a flow of ours since this was last asked; then all is looked at anew."""
-        events = self._open.events()
+        events = self._using(lambda connection: connection.events())
         if not any(event.cookie & COOKIE_MASK == COOKIE and event.cookie != LEARNT_COOKIE for event in events):
             self._foreign_seen |= bool(events)
             return False
@@ -220,7 +220,7 @@ class Bridge:
 
     def _look(self) -> None:
         """Learn what flows of ours stand; the next change is made from these."""
-        found = self._open.dump(COOKIE, COOKIE_MASK)
+        found = self._using(lambda connection: connection.dump(COOKIE, COOKIE_MASK))
         self._stands = {stats.key: stats for stats in found if stats.key.table not in _NOT_PLANNED}
         self._plan, self._wanted = Plan(), None
         marks = [
@@ -273,7 +273,7 @@ class Bridge:
 
     def _keep_counts(self) -> None:
         """Hand to the ledger what flows had counted that are gone now; called before their rules are forgotten."""
-        readings = self._readings(self._open.removed())
+        readings = self._readings(self._using(lambda connection: connection.removed()))
         if self._ledger is not None and readings:
             self._ledger.keep(readings)
             self._ledger.forget(readings)

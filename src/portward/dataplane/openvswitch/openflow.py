@@ -37,7 +37,7 @@ _ALL_TABLES = 0xFF
 _ANY = 0xFFFFFFFF
 _NICIRA, _FLUSH_ZONE = 0x2320, 29
 _ADDED, _REMOVED, _MODIFIED, _ABBREVIATED = 1, 2, 3, 4
-_PATIENCE = 10.0
+_PATIENCE = 5.0
 _READ = 1 << 18
 #: What this module asks a monitor for: additions, removals, changes (OpenFlow 1.4, 7.3.5.17).
 _WATCHED = 2 | 4 | 8
