@@ -159,3 +159,24 @@ def test_a_bridge_that_would_open_when_its_switch_restarts_is_an_error_with_its_
     assert all(error is not None and "set-fail-mode br-int secure" in error for error in errors)
     lab.switch.vsctl("set-fail-mode", "br-int", "secure")
     enforce.heals_soon()
+
+
+def test_a_zone_is_empty_when_another_port_gets_it(lab: Lab, enforce: Enforcer) -> None:
+    red, green = enforce.ports["red"], enforce.ports["green"]
+    zone = kept_zone(lab, red.device)[0]
+    assert lab.red.probe("tcp", lab.blue.address(), 80).outcome is Outcome.PASSED
+    assert lab.switch.appctl("dpctl/dump-conntrack", f"zone={zone}")
+    lab.switch.unplug(green)
+    lab.switch.vsctl("set", "interface", red.device, f"external_ids:iface-id={green.port_id}")
+    enforce.dataplane.close()  # nobody remembers what the database does not say
+    enforce.dataplane = OpenvswitchDataplane(run_dir=lab.switch.run_dir, netns=lab.switch.netns)
+    assert enforce.errors_soon() == [red.port_id]
+    again, owner = kept_zone(lab, red.device)
+    assert owner == green.port_id
+    assert not lab.switch.appctl("dpctl/dump-conntrack", f"zone={again}")
+
+
+def kept_zone(lab: Lab, device: str) -> tuple[str, str]:
+    """The zone of an interface's port, and the port that it is."""
+    zone, owner = lab.switch.vsctl("get", "interface", device, "external_ids:portward-zone").strip('"\n').split()
+    return zone, owner

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from portward.dataplane.openvswitch.views import SCHEMA, ZONE, BridgeView, InterfaceView, Views
+from portward.dataplane.openvswitch.views import IFACE_ID, SCHEMA, ZONE, BridgeView, InterfaceView, Views, zone_text
 from portward.dataplane.openvswitch.wake import Wake
 from portward.dataplane.protocol import DataplaneError
 
@@ -107,8 +107,9 @@ class Ovsdb:
         def write() -> None:
             for row in self._idl.tables["Interface"].rows.values():
                 zone = zones.get(row.name)
-                if zone is not None and row.external_ids.get(ZONE) != str(zone):
-                    row.setkey("external_ids", ZONE, str(zone))
+                text = None if zone is None else zone_text(zone, row.external_ids.get(IFACE_ID))
+                if text is not None and row.external_ids.get(ZONE) != text:
+                    row.setkey("external_ids", ZONE, text)
 
         self._commit(write)
 

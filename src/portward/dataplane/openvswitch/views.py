@@ -11,7 +11,7 @@ import msgspec
 
 #: Where the zone of an interface is kept, a key of external_ids.
 ZONE = "portward-zone"
-_IFACE_ID = "iface-id"
+IFACE_ID = "iface-id"
 _DIGITS = 9
 
 _STRING, _BOUND = "string", {"key": "string", "value": "string", "min": 0, "max": "unlimited"}
@@ -60,11 +60,16 @@ SCHEMA = {
 }
 
 
+def zone_text(zone: int, iface_id: str | None) -> str:
+    """How the zone of the port ``iface_id`` is written down: with the id, for another port must not take it over."""
+    return f"{zone} {iface_id}" if iface_id else str(zone)
+
+
 class InterfaceView(msgspec.Struct, frozen=True):
     """An interface of a bridge, and what its Port says of it.
 
     ``type`` is empty for a device of the system. ``ofport`` is ``None`` until the switch has opened it, and when that
-    failed; ``error`` then says why. ``zone`` is ``None`` if there is none, or no number below 10^9. ``tag`` is the
+    failed; ``error`` then says why. ``zone`` is ``None`` if there is none, or one of another port. ``tag`` is the
     Port's, and ``trunk`` says that it carries tagged frames (any mode but access). ``bonded``: the Port has others.
     """
 
@@ -137,13 +142,15 @@ def _port(port: Any) -> _Port:
 def _interface(port: Any, row: Any, *, bonded: bool) -> InterfaceView:
     ofport, tag, mode = _only(row.ofport), _only(port.tag), _only(port.vlan_mode)
     kept = row.external_ids
-    zone = kept.get(ZONE, "")
+    iface_id = kept.get(IFACE_ID)
+    zone, _, owner = kept.get(ZONE, "").partition(" ")
+    is_zone = zone.isascii() and zone.isdigit() and len(zone) <= _DIGITS and owner == (iface_id or "")
     return InterfaceView(
         name=row.name,
         type=row.type,
         ofport=ofport if ofport is not None and ofport > 0 else None,  # -1: the switch could not open it
-        iface_id=kept.get(_IFACE_ID),
-        zone=int(zone) if zone.isascii() and zone.isdigit() and len(zone) <= _DIGITS else None,
+        iface_id=iface_id,
+        zone=int(zone) if is_zone else None,
         tag=tag,
         trunk=tag is None if mode is None else mode != "access",
         bonded=bonded,
