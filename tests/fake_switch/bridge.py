@@ -56,7 +56,11 @@ class Bridge:
         }
         wanted = Wanted(
             userspace=True,
-            filtered=filtered, admitted=admitted, profiles=profiles, beside=self._beside, reflector=REFLECTOR
+            filtered=filtered,
+            admitted=admitted,
+            profiles=profiles,
+            beside=self._beside,
+            reflector=REFLECTOR,
         )
         self.plan = plan(wanted, self.plan, self._epoch + 1)
         self._epoch = max([self._epoch, *(epoch for _, epoch in self.plan.epochs.values())])
