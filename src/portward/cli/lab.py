@@ -18,10 +18,11 @@ Name = Annotated[str, typer.Argument(help="What the lab is called.")]
 def up(
     name: Name,
     networks: Annotated[int, typer.Option(min=2, max=len(TENANT_NETWORKS), help="Tenant networks.")] = 2,
+    switch: Annotated[bool, typer.Option(help="Their hosts are virtual machines on Open vSwitch.")] = False,
     format_: FormatOption = Format.TABLE,
 ) -> None:
     """Make a lab: hosts on tenant networks behind one router, and one outside. It stays until `portward lab down`."""
-    _show(Lab.create(name, networks=networks), format_)
+    _show(Lab.create(name, networks=networks, switch=switch), format_)
 
 
 @app.command()
@@ -73,7 +74,7 @@ def _show(lab: Lab, format_: Format) -> None:
         {"host": host.name, "netns": host.netns, "device": host.device, "addresses": [str(a) for a in host.addresses]}
         for host in lab.hosts.values()
     ]
-    ports = [_port(port) for port in lab.ports.values()]
+    ports = [_port(port) for port in (*lab.ports.values(), *lab.vm_ports.values())]
     if format_ is Format.JSON:
         show_json(
             {"name": lab.name, "router_id": lab.router_id, "router_netns": lab.router_netns}
@@ -98,6 +99,12 @@ def _show(lab: Lab, format_: Format) -> None:
                 f"--device-id {port.router_id} --network {port.network_id} --mac {port.mac} {addresses}",
                 highlight=False,
             )
+    for port in lab.vm_ports.values():
+        out.print(
+            f"[bold]{port.name} is a virtual machine: on the switch in {port.netns}, {port.device} is[/] "
+            f"portward port add --owner {port.device_owner}; docs/how-to/virtual-machines.md",
+            highlight=False,
+        )
     out.print(f"  openstack firewall group create --name guard --port {lab.name}-blue", highlight=False)
 
 
