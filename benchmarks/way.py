@@ -1,4 +1,5 @@
-"""The row ``router.rule_to_packet``: from a PUT of ``insert_rule`` to the first packet that the rule decides.
+"""The rows ``router.rule_to_packet`` and ``vm.rule_to_packet``: from a PUT of ``insert_rule`` to the first packet that
+the rule decides.
 
 API and agent are two processes with HTTP between them; a hundred ports share the policy. The rule allows a flow that
 is sent all the time and denied until then, so the first packet that arrives was decided by it.
@@ -10,7 +11,8 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from types import TracebackType
@@ -22,13 +24,17 @@ from demo.processes import HOST, Portward
 from portward.dataplane.netns import in_namespace
 from portward.lab import Lab
 
-_KEY = "router.rule_to_packet"
+#: By key: whether the ports are those of virtual machines on a switch.
+_KEYS = {"router.rule_to_packet": False, "vm.rule_to_packet": True}
 _PORTS = 100
 _SIZES = (10, 100, 1000)
 _EDITS = 100
 _FIRST = 20_000
 _INTERVAL = 0.0005  # seconds between two packets of the flow
-_PEER = recorded(118, 953, source="neutron-fwaas 25, 10 rules and 1 port to 50 ports, recorded")
+_PEERS = {
+    "router.rule_to_packet": recorded(118, 953, source="neutron-fwaas 25, 10 rules and 1 port to 50 ports, recorded"),
+    "vm.rule_to_packet": recorded(131, 752, source="neutron-fwaas 25, recorded"),
+}
 
 
 def rows(wanted: Callable[[str], bool], tell: Callable[[str], None]) -> Iterator[Row]:
@@ -37,28 +43,37 @@ def rows(wanted: Callable[[str], bool], tell: Callable[[str], None]) -> Iterator
     Raises:
         Skipped: the caller is not root.
     """
-    if not wanted(_KEY):
-        return
-    if os.geteuid() != 0:
-        raise Skipped("routers and packets need root")
-    for database, server in DATABASES:
-        for n in _SIZES:
-            tell(f"{_KEY} on {database} n={n}")
-            with TemporaryDirectory(prefix="pw-bench-") as directory, server() as url, Lab.create("bench") as lab:
-                portward = Portward(Path(directory), url)
-                with portward.config.open("a") as config:
-                    config.write("[quotas]\nfirewall_rule = -1\n")
-                try:
-                    taken = _edits(portward, lab, n)
-                finally:
-                    portward.stop()
-            yield Row(
-                key=_KEY,
-                unit="ms",
-                params={"database": database, "n": n, "ports": _PORTS},
-                portward=figures(taken, tail=True),
-                peers={"neutron-fwaas": _PEER},
-            )
+    keys = [key for key in _KEYS if wanted(key)]
+    if keys and os.geteuid() != 0:
+        raise Skipped("routers, switches and packets need root")
+    for key in keys:
+        for database, server in DATABASES:
+            for n in _SIZES:
+                tell(f"{key} on {database} n={n}")
+                yield Row(
+                    key=key,
+                    unit="ms",
+                    params={"database": database, "n": n, "ports": _PORTS},
+                    portward=figures(_measured(server, n, switch=_KEYS[key]), tail=True),
+                    peers={"neutron-fwaas": _PEERS[key]},
+                )
+
+
+def _measured(server: Callable[[], AbstractContextManager[str]], n: int, *, switch: bool) -> list[float]:
+    with (
+        TemporaryDirectory(prefix="pw-bench-") as directory,
+        server() as url,
+        Lab.create("bench", switch=switch) as lab,
+    ):
+        portward = Portward(Path(directory), url, switch=lab.switch if switch else None)
+        with portward.config.open("a") as config:
+            config.write("[quotas]\nfirewall_rule = -1\n")
+        try:
+            return _edits(portward, lab, n)
+        finally:
+            portward.stop()
+            if switch:
+                portward.cleanup_agent()
 
 
 def _edits(portward: Portward, lab: Lab, n: int) -> list[float]:
@@ -82,23 +97,8 @@ def _edits(portward: Portward, lab: Lab, n: int) -> list[float]:
 
 
 def _protected(portward: Portward, lab: Lab, n: int) -> tuple[str, list[str]]:
-    """The id of a policy of ``n`` rules that all of a router's ports share, and those of its rules."""
-    extra = [f"port{number}" for number in range(_PORTS - len(lab.ports))]
-    made = "".join(f"link add {device} type ifb\n" for device in extra)
-    subprocess.run(["ip", "-n", lab.router_netns, "-batch", "-"], input=made, text=True, check=True)
-    devices = [port.device for port in lab.ports.values()] + extra
-    ports = _make(
-        portward,
-        "port",
-        [
-            {
-                "device_owner": "network:router_interface",
-                "binding:host_id": HOST,
-                "binding:profile": {"netns": lab.router_netns, "device": device},
-            }
-            for device in devices
-        ],
-    )
+    """The id of a policy of ``n`` rules that all ports share, and those of its rules."""
+    ports = _router_ports(portward, lab) if lab.state.switch is None else _vm_ports(portward, lab)
     rules = [
         {
             "protocol": "udp",
@@ -114,6 +114,60 @@ def _protected(portward: Portward, lab: Lab, n: int) -> tuple[str, list[str]]:
     _make(portward, "firewall_group", [group])
     portward.wait_until_realised()
     return policy, listed
+
+
+def _router_ports(portward: Portward, lab: Lab) -> list[str]:
+    extra = [f"port{number}" for number in range(_PORTS - len(lab.ports))]
+    made = "".join(f"link add {device} type ifb\n" for device in extra)
+    subprocess.run(["ip", "-n", lab.router_netns, "-batch", "-"], input=made, text=True, check=True)
+    devices = [port.device for port in lab.ports.values()] + extra
+    return _make(
+        portward,
+        "port",
+        [
+            {
+                "device_owner": "network:router_interface",
+                "binding:host_id": HOST,
+                "binding:profile": {"netns": lab.router_netns, "device": device},
+            }
+            for device in devices
+        ],
+    )
+
+
+def _vm_ports(portward: Portward, lab: Lab) -> list[str]:
+    """Those of the lab's machines, and interfaces of the switch with nobody behind; the router's are admitted."""
+    extra = [f"vm{number}" for number in range(_PORTS - len(lab.vm_ports))]
+    lab.switch.vsctl(*_joined(f"add-port br-int {name} tag=99 -- set interface {name} type=internal" for name in extra))
+    real = list(lab.vm_ports.values())
+    macs = [port.mac for port in real] + [f"fa:16:3e:ff:00:{number:02x}" for number in range(len(extra))]
+    addresses = [[str(it) for it in port.fixed_ips] for port in real] + [
+        [f"10.9.0.{it + 1}"] for it in range(len(extra))
+    ]
+    machines = _make(
+        portward,
+        "port",
+        [
+            {
+                "device_owner": "compute:nova",
+                "binding:host_id": HOST,
+                "mac_address": mac,
+                "fixed_ips": [{"ip_address": address} for address in of_port],
+            }
+            for mac, of_port in zip(macs, addresses, strict=True)
+        ],
+    )
+    plugged = lab.state.plugged_ports
+    routers = _make(portward, "port", [{"device_owner": "network:dhcp", "binding:host_id": HOST} for _ in plugged])
+    devices = [port.device for port in (*real, *plugged)] + extra
+    ids = [*machines[: len(real)], *routers, *machines[len(real) :]]
+    named = zip(devices, ids, strict=True)
+    lab.switch.vsctl(*_joined(f"set interface {device} external_ids:iface-id={id_}" for device, id_ in named))
+    return machines
+
+
+def _joined(commands: Iterable[str]) -> list[str]:
+    return " -- ".join(commands).split()
 
 
 def _make(portward: Portward, kind: str, wanted: list[dict[str, Any]]) -> list[str]:
