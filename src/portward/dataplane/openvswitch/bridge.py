@@ -21,13 +21,15 @@ from portward.dataplane.openvswitch.flows import Conjunction, Field, Flow, FlowK
 from portward.dataplane.openvswitch.layout import COOKIE, COOKIE_MASK, LEARNT_COOKIE, Table
 from portward.dataplane.openvswitch.openflow import FlowChange, OpenflowConnection, Refused
 from portward.dataplane.openvswitch.plan import Plan, Wanted, changes, plan
-from portward.dataplane.openvswitch.tables import flow
+from portward.dataplane.openvswitch.tables import HOOKED, flow
 from portward.dataplane.openvswitch.vswitchd import Vswitchd
 from portward.dataplane.protocol import Count, DataplaneError, Ledger, Reading
 
 _log = structlog.get_logger(__name__)
 _Result = TypeVar("_Result")
 _OURS = frozenset(Table) - {Table.CLASSIFY}
+#: Where flows of ours can be disturbed, or gone around. What the switch learns by itself would wake us for each MAC.
+_WATCHED = sorted({*Table, *HOOKED} - {Table.LEARNT, Table.TICK})
 _ROUNDS = 2
 #: Written by the switch itself, or to no purpose but to wake it: no part of what is wanted.
 _NOT_PLANNED = (Table.LEARNT, Table.TICK)
@@ -84,7 +86,7 @@ class Bridge:
             return
         connection = OpenflowConnection(self._path)
         try:
-            connection.monitor()
+            connection.monitor(_WATCHED)
             self._watch.register(connection.fileno(), select.EPOLLIN)
             self._connection = connection
             self._look()
@@ -134,7 +136,7 @@ class Bridge:
     def disturbed(self) -> bool:
         """Whether somebody else changed a flow of ours since this was last asked; then all is looked at anew."""
         events = self._using(lambda connection: connection.events())
-        if not any(event.cookie & COOKIE_MASK == COOKIE and event.cookie != LEARNT_COOKIE for event in events):
+        if not any(event.cookie & COOKIE_MASK == COOKIE for event in events):
             self._foreign_seen |= bool(events)
             return False
         _log.warning("flows_disturbed", bridge=self._name, tables=sorted({event.table for event in events}))

@@ -8,7 +8,7 @@ import select
 import socket
 import struct
 import time
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -161,15 +161,19 @@ class OpenflowConnection:
                 at += length
         return found
 
-    def monitor(self) -> None:
-        """Have the switch tell of flows that others change from now on.
+    def monitor(self, tables: Iterable[int]) -> None:
+        """Have the switch tell of flows that others change in ``tables`` from now on.
 
         Raises:
             Refused: it cannot: it is older than Open vSwitch 3.0.
             SwitchGone: it does not answer.
         """
-        request = struct.pack("!IIIHBB", 1, _ANY, _ANY, _WATCHED, _ALL_TABLES, 0) + encode_match(())
-        for body in self._multipart(_MONITOR, request):
+        everything = encode_match(())
+        requests = [
+            struct.pack("!IIIHBB", number, _ANY, _ANY, _WATCHED, table, 0) + everything
+            for number, table in enumerate(tables, 1)
+        ]
+        for body in self._multipart(_MONITOR, b"".join(requests)):
             self._note(body)
 
     def events(self) -> list[FlowEvent]:

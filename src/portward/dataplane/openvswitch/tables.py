@@ -40,6 +40,8 @@ _IP = ((Field.ETH_TYPE, IPV4), (Field.ETH_TYPE, IPV6))
 #: The tables of Neutron's firewall driver where we come in: local delivery, and all that ends in NORMAL.
 _THEIR_INGRESS = 81
 _THEIR_NORMAL = (60, 62, 94)
+#: Tables of others that may hold hooks of ours.
+HOOKED = frozenset({Table.CLASSIFY, _THEIR_INGRESS, *_THEIR_NORMAL})
 _MULTICAST_BIT = 1 << 40
 _TAGGED = Condition(Field.VLAN_VID, 0x1000, 0x1000)
 #: The source of answers to rejected frames: locally administered, and nobody's.
