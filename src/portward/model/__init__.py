@@ -2,6 +2,7 @@
 
 from portward.model.errors import InvalidValue, PortwardError
 from portward.model.host import CoveredPort, HostState, PortReport, Report
+from portward.model.ids import check_id
 from portward.model.packet import Arp, Packet
 from portward.model.port import (
     AddressPair,
@@ -12,7 +13,6 @@ from portward.model.port import (
     PortKind,
     Stratum,
     check_device_name,
-    check_id,
     check_namespace_name,
     port_kind,
 )
@@ -26,6 +26,7 @@ from portward.model.rule import (
     UDP,
     Action,
     Address,
+    AddressSet,
     IPVersion,
     Policy,
     PortRange,
@@ -44,6 +45,7 @@ __all__ = [
     "Action",
     "Address",
     "AddressPair",
+    "AddressSet",
     "Arp",
     "Binding",
     "CoveredPort",

@@ -7,7 +7,7 @@ import msgspec
 
 from portward.model.errors import InvalidValue
 from portward.model.port import Direction, Group, Port
-from portward.model.rule import Policy
+from portward.model.rule import AddressSet, Policy
 
 
 class CoveredPort(msgspec.Struct, frozen=True, kw_only=True):
@@ -23,12 +23,14 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
     ``admitted`` are ids of ports of the network itself (DHCP, routers): a switch lets them pass unfiltered.
 
     Raises:
-        InvalidValue: a group names a policy that is not there; nothing may be enforced from half a state.
+        InvalidValue: a group names a policy, or a rule an address set, that is not there; nothing may be enforced from
+            half a state.
     """
 
     generation: int
     ports: tuple[CoveredPort, ...] = ()
     policies: tuple[Policy, ...] = ()
+    sets: tuple[AddressSet, ...] = ()
     admitted: tuple[str, ...] = ()
 
     def __post_init__(self) -> None:
@@ -39,6 +41,12 @@ class HostState(msgspec.Struct, frozen=True, kw_only=True):
                     needed = group.policy_id(direction)
                     if needed is not None and needed not in known:
                         raise InvalidValue(f"port {covered.port.id}: policy {needed} is not part of the state")
+        sets = {set_.id for set_ in self.sets}
+        for policy in self.policies:
+            for rule in policy.rules:
+                for set_id in (rule.source_set, rule.destination_set):
+                    if set_id is not None and set_id not in sets:
+                        raise InvalidValue(f"rule {rule.id}: address set {set_id} is not part of the state")
 
 
 class PortReport(msgspec.Struct, frozen=True, kw_only=True):

@@ -9,11 +9,11 @@ from enum import StrEnum
 import msgspec
 
 from portward.model.errors import InvalidValue
+from portward.model.ids import check_id
 from portward.model.rule import Address, Prefix
 
 _DEVICE = re.compile(r"(?!\.)[A-Za-z0-9_.@-]{1,15}")
 _NAMESPACE = re.compile(r"(?!\.)[A-Za-z0-9_.@-]{1,64}")
-_UUID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}")
 
 
 class Direction(StrEnum):
@@ -57,17 +57,6 @@ def port_kind(device_owner: str) -> PortKind | None:
     if device_owner == "network:router_interface_distributed":
         return PortKind.DISTRIBUTED_ROUTER
     return None
-
-
-def check_id(value: str) -> str:
-    """``value``, when it is a lower-case UUID with dashes, the only form of id that leaves the store.
-
-    Raises:
-        InvalidValue: it is anything else.
-    """
-    if not _UUID.fullmatch(value):
-        raise InvalidValue(f"{value[:64]!r} is not a UUID")
-    return value
 
 
 def check_device_name(value: str) -> str:

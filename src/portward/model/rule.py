@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 import msgspec
 
 from portward.model.errors import InvalidValue
+from portward.model.ids import check_id
 
 if TYPE_CHECKING:
     Address = IPv4Address | IPv6Address
@@ -65,11 +66,34 @@ class PortRange(msgspec.Struct, frozen=True, order=True):
         return str(self.first) if self.first == self.last else f"{self.first}:{self.last}"
 
 
+class AddressSet(msgspec.Struct, frozen=True, kw_only=True):
+    """A named set of addresses, of both IP versions. ``version`` is the generation of the last change to it.
+
+    ``members`` are canonical prefixes, none twice; they may overlap.
+
+    Raises:
+        InvalidValue: an id that is no UUID.
+    """
+
+    id: str
+    version: int
+    members: tuple[Prefix, ...] = ()
+
+    def __post_init__(self) -> None:
+        check_id(self.id)
+
+    def __contains__(self, address: Address) -> bool:
+        return any(address in prefix for prefix in self.members)
+
+
 class Rule(msgspec.Struct, frozen=True, kw_only=True):
     """One line of a policy. ``None`` in a field matches everything of ``ip_version``.
 
+    ``source_set`` and ``destination_set`` are ids of address sets; what such a set does not hold does not match.
+
     Raises:
-        InvalidValue: an address of the other IP version, or ports without a protocol that has them.
+        InvalidValue: an address of the other IP version, a prefix and a set for one address, a set whose id is no
+            UUID, ports without a protocol that has them, an ICMP type with another protocol, a code without a type.
     """
 
     id: str
@@ -79,8 +103,12 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
     protocol: int | None = None  # IANA number, 0 to 255; ICMP of an IPv6 rule becomes 58
     source: Prefix | None = None
     destination: Prefix | None = None
+    source_set: str | None = None
+    destination_set: str | None = None
     source_port: PortRange | None = None
     destination_port: PortRange | None = None
+    icmp_type: int | None = None  # 0 to 255
+    icmp_code: int | None = None  # 0 to 255
 
     def __post_init__(self) -> None:
         if self.ip_version == 6 and self.protocol == ICMP:
@@ -92,6 +120,23 @@ class Rule(msgspec.Struct, frozen=True, kw_only=True):
                 raise InvalidValue(f"rule {self.id}: {prefix} is not an IPv{self.ip_version} prefix")
         if (self.source_port or self.destination_port) and self.protocol not in PROTOCOLS_WITH_PORTS:
             raise InvalidValue(f"rule {self.id}: ports need protocol tcp, udp, sctp or dccp")
+        for prefix, set_id in ((self.source, self.source_set), (self.destination, self.destination_set)):
+            if set_id is not None:
+                check_id(set_id)
+                if prefix is not None:
+                    raise InvalidValue(f"rule {self.id}: one address is {prefix} and address set {set_id}; give one")
+        if self.icmp_type is not None and self.protocol not in (ICMP, ICMPV6):
+            raise InvalidValue(f"rule {self.id}: an ICMP type needs protocol icmp or ipv6-icmp")
+        if self.icmp_code is not None and self.icmp_type is None:
+            raise InvalidValue(f"rule {self.id}: an ICMP code needs an ICMP type")
+        for number in (self.icmp_type, self.icmp_code):
+            if number is not None and not 0 <= number <= 255:
+                raise InvalidValue(f"rule {self.id}: ICMP type or code {number} is not 0 to 255")
+
+    @property
+    def sets(self) -> frozenset[str]:
+        """Ids of the address sets that it names."""
+        return frozenset(id_ for id_ in (self.source_set, self.destination_set) if id_ is not None)
 
 
 class Policy(msgspec.Struct, frozen=True, kw_only=True):

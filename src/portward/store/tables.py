@@ -75,8 +75,14 @@ class FirewallRule(StandardAttributes, Base):
     ip_version: Mapped[int] = mapped_column(Integer, default=4)
     source_ip_address: Mapped[str | None] = mapped_column(String(64))
     destination_ip_address: Mapped[str | None] = mapped_column(String(64))
+    source_address_group_id: Mapped[str | None] = mapped_column(ForeignKey("address_groups.id"), index=True)
+    destination_address_group_id: Mapped[str | None] = mapped_column(ForeignKey("address_groups.id"), index=True)
+    source_firewall_group_id: Mapped[str | None] = mapped_column(ForeignKey("firewall_groups.id"), index=True)
+    destination_firewall_group_id: Mapped[str | None] = mapped_column(ForeignKey("firewall_groups.id"), index=True)
     source_port: Mapped[str | None] = mapped_column(String(11))  # "N" or "A:B"
     destination_port: Mapped[str | None] = mapped_column(String(11))
+    icmp_type: Mapped[int | None] = mapped_column(Integer)
+    icmp_code: Mapped[int | None] = mapped_column(Integer)
     action: Mapped[str] = mapped_column(String(16), default="deny")
     enabled: Mapped[bool] = mapped_column(Boolean, default=True)
 
@@ -105,13 +111,17 @@ class PolicyRule(Base):
 class FirewallGroup(StandardAttributes, Base):
     """A group. ``generation`` and ``changed_at`` are those of the last change to what it enforces.
 
-    ``realised_once``: since it last covered no port, all its bound ports have once been realised.
+    ``realised_once``: since it last covered no port, all its bound ports have once been realised. ``stratum`` and
+    ``scope`` are names of ``model.Stratum`` and of ``service.strata``.
     """
 
     __tablename__ = "firewall_groups"
 
     default_of: Mapped[str | None] = mapped_column(String(36), unique=True)
     shared: Mapped[bool] = mapped_column(Boolean, default=False)
+    stratum: Mapped[str] = mapped_column(String(16), default="tenant", index=True)
+    position: Mapped[int] = mapped_column(Integer, default=0)  # among the groups of its stratum; lower decides first
+    scope: Mapped[str] = mapped_column(String(16), default="ports")
     admin_state_up: Mapped[bool] = mapped_column(Boolean, default=True)
     ingress_firewall_policy_id: Mapped[str | None] = mapped_column(ForeignKey("firewall_policies.id"), index=True)
     egress_firewall_policy_id: Mapped[str | None] = mapped_column(ForeignKey("firewall_policies.id"), index=True)
@@ -120,14 +130,56 @@ class FirewallGroup(StandardAttributes, Base):
     realised_once: Mapped[bool] = mapped_column(Boolean, default=False)
 
 
+class GroupProject(Base):
+    """Group ``group_id``, of scope ``projects``, covers the ports of project ``project_id``, now and later."""
+
+    __tablename__ = "firewall_group_projects"
+
+    group_id: Mapped[str] = mapped_column(ForeignKey("firewall_groups.id", ondelete="CASCADE"), primary_key=True)
+    project_id: Mapped[str] = mapped_column(String(36), primary_key=True, index=True)
+
+
 class GroupPort(Base):
-    """Group ``group_id`` covers port ``port_id``; ``position`` keeps the order in which the user named them."""
+    """Group ``group_id`` covers port ``port_id``, by whatever scope; ``position`` keeps the user's order."""
 
     __tablename__ = "firewall_group_ports"
 
     group_id: Mapped[str] = mapped_column(ForeignKey("firewall_groups.id", ondelete="CASCADE"), primary_key=True)
     port_id: Mapped[str] = mapped_column(ForeignKey("ports.id", ondelete="CASCADE"), primary_key=True, index=True)
     position: Mapped[int] = mapped_column(Integer)
+
+
+class AddressGroup(StandardAttributes, Base):
+    """A named set of addresses; they are members of the address set with its id."""
+
+    __tablename__ = "address_groups"
+
+    shared: Mapped[bool] = mapped_column(Boolean, default=False)
+
+
+class AddressSet(Base):
+    """What rules may name as an address: ``id`` is that of an address group, or of a firewall group that a rule names.
+
+    ``version`` is the generation of the last change to its members; changes up to ``logged_since`` are not known any
+    more member by member.
+    """
+
+    __tablename__ = "address_sets"
+
+    id: Mapped[str] = mapped_column(String(36), primary_key=True)
+    version: Mapped[int] = mapped_column(BigInteger, default=0)
+    logged_since: Mapped[int] = mapped_column(BigInteger, default=0)
+
+
+class AddressSetMember(Base):
+    """``address``, a canonical prefix, came into the set at generation ``added``, and left it at ``removed``."""
+
+    __tablename__ = "address_set_members"
+
+    set_id: Mapped[str] = mapped_column(ForeignKey("address_sets.id", ondelete="CASCADE"), primary_key=True)
+    address: Mapped[str] = mapped_column(String(64), primary_key=True)
+    added: Mapped[int] = mapped_column(BigInteger)
+    removed: Mapped[int | None] = mapped_column(BigInteger)
 
 
 class Port(StandardAttributes, Base):
