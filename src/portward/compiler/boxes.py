@@ -3,7 +3,7 @@
 The only place where a rule's own values are read. Refuses to look at two rules at once.
 
 An address match is a set of addresses, and a literal prefix is a set of one, its interval. A set whose members may
-change is to become the whole of its field here, so that nothing is concluded from members it may lose.
+change is the whole of its field here, with its id beside the box: nothing is concluded from members it may lose.
 """
 
 from collections import Counter
@@ -51,7 +51,7 @@ class Cells:
 
     def is_verdict(self, bucket: Sequence[Element]) -> bool:
         """Whether all packets of a cell are decided alike: by the one element of its ``bucket``."""
-        return len(bucket) == 1 and not self.conditions(bucket[0].box)
+        return len(bucket) == 1 and not bucket[0].sets and not self.conditions(bucket[0].box)
 
 
 def tables(rules: Iterable[Rule]) -> Iterator[tuple[IPVersion, int | None, list[Element]]]:
@@ -71,14 +71,14 @@ def tables(rules: Iterable[Rule]) -> Iterator[tuple[IPVersion, int | None, list[
         everything = whole(version)
         by_protocol: dict[int | None, list[Element]] = {protocol: [] for protocol in [*own, None]}
         for place, rule in placed:
-            box = _box(rule, everything)
+            box, sets = _box(rule, everything), _sets(rule)
             if rule.protocol in own:
-                by_protocol[rule.protocol].append(Element(place, (*box[:4], PROTOCOLS)))
+                by_protocol[rule.protocol].append(Element(place, (*box[:4], PROTOCOLS), sets))
             elif rule.protocol is not None:
-                by_protocol[None].append(Element(place, (*box[:4], (rule.protocol, rule.protocol))))
+                by_protocol[None].append(Element(place, (*box[:4], (rule.protocol, rule.protocol)), sets))
             else:
                 for elements in by_protocol.values():
-                    elements.append(Element(place, box))
+                    elements.append(Element(place, box, sets))
         for protocol, elements in by_protocol.items():
             if elements:
                 yield version, protocol, elements
@@ -86,7 +86,9 @@ def tables(rules: Iterable[Rule]) -> Iterator[tuple[IPVersion, int | None, list[
 
 def _own_tables(rules: list[Rule]) -> list[int]:
     counts = Counter(rule.protocol for rule in rules if rule.protocol is not None)
-    with_ports = {rule.protocol for rule in rules if rule.source_port or rule.destination_port}
+    with_ports = {
+        rule.protocol for rule in rules if rule.source_port or rule.destination_port or rule.icmp_type is not None
+    }
     wild = len(rules) - counts.total()
     others = min(_OWN_TABLES, len(rules) // wild) if wild else _OWN_TABLES
     own = [protocol for protocol in counts if protocol in with_ports]
@@ -98,10 +100,19 @@ def _box(rule: Rule, everything: Box) -> Box:
     return (
         _addresses(rule.source, everything[Field.SOURCE]),
         _addresses(rule.destination, everything[Field.DESTINATION]),
-        _ports(rule.source_port),
+        _ports(rule.source_port) if rule.icmp_type is None else _icmp(rule.icmp_type, rule.icmp_code),
         _ports(rule.destination_port),
         PROTOCOLS,
     )
+
+
+def _sets(rule: Rule) -> tuple[tuple[Field, str], ...]:
+    named = ((Field.SOURCE, rule.source_set), (Field.DESTINATION, rule.destination_set))
+    return tuple((field, id_) for field, id_ in named if id_ is not None)
+
+
+def _icmp(type_: int, code: int | None) -> Interval:
+    return (type_ << 8, type_ << 8 | 255) if code is None else (type_ << 8 | code,) * 2
 
 
 def _addresses(prefix: Prefix | None, everything: Interval) -> Interval:

@@ -15,6 +15,7 @@ from portward.model import IPVersion
 
 _COMPARISON = 4.5  # of a field with one value
 _MASKED_COMPARISON = 7.5  # of a field with a prefix or a range
+_SET = 60.0  # of an address with a set whose members may change
 _GOTO = 12.0
 _HASH = 60.0
 _HASH_PART = 10.0
@@ -33,8 +34,9 @@ def linear_cost(version: IPVersion, elements: Iterable[Element]) -> float:
     """Nanoseconds to try every element in turn."""
     everything = whole(version)
     cost = 0.0
-    for _, box in elements:
-        for interval, open_ in zip(box, everything, strict=True):
+    for element in elements:
+        cost += _SET * len(element.sets)
+        for interval, open_ in zip(element.box, everything, strict=True):
             if interval != open_:
                 cost += _COMPARISON if interval[0] == interval[1] else _MASKED_COMPARISON
     return cost
@@ -54,9 +56,11 @@ def _hash_cost(version: IPVersion, step: Hash) -> float:
     members = walked = chains = sampled = 0.0
     for bucket in islice(step.buckets.values(), 0, None, len(step.buckets) // _SAMPLED_BUCKETS + 1):
         cost = 0.0
-        for _, box in bucket:
-            for field in cells.conditions(box):
-                cost += _COMPARISON if box[field][0] == box[field][1] else _MASKED_COMPARISON
+        for element in bucket:
+            cost += _SET * len(element.sets)
+            for field in cells.conditions(element.box):
+                first, last = element.box[field]
+                cost += _COMPARISON if first == last else _MASKED_COMPARISON
         sampled += 1
         chains += bool(cost)
         members += len(bucket)

@@ -25,7 +25,7 @@ class Field(IntEnum):
 
     SOURCE = 0
     DESTINATION = 1
-    SOURCE_PORT = 2
+    SOURCE_PORT = 2  # of ICMP: type and code, which stand where other protocols have their source port
     DESTINATION_PORT = 3
     PROTOCOL = 4
 
@@ -35,10 +35,11 @@ Box = tuple[Interval, Interval, Interval, Interval, Interval]
 
 
 class Element(NamedTuple):
-    """A rule's place in the list, and what it matches."""
+    """A rule's place in the list, and what it matches: what is in the box, and in each of the address sets."""
 
     rule: int
     box: Box
+    sets: tuple[tuple[Field, str], ...] = ()  # by field, the id of the set that its value must be in
 
 
 class KeyPart(NamedTuple):

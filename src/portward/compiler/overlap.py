@@ -51,8 +51,12 @@ def relations(boxes: Sequence[Box]) -> tuple[list[Places], list[Places]]:
     return overlapping, holding
 
 
-def reachable(boxes: Sequence[Box], overlapping: Sequence[Places], holding: Sequence[Places]) -> list[int]:
+def reachable(
+    boxes: Sequence[Box], overlapping: Sequence[Places], holding: Sequence[Places], conditional: Places = 0
+) -> list[int]:
     """The places of boxes that are not told to be covered by those before them, ``relations`` given.
+
+    Of a ``conditional`` box more than the box is asked, so it helps to cover none.
 
     What one earlier box covers is always told. What several cover together is told where they differ in one field, as
     long as few overlap it; so a place may stand here that is never the first match, but none is left out that may be.
@@ -62,7 +66,7 @@ def reachable(boxes: Sequence[Box], overlapping: Sequence[Places], holding: Sequ
     for place, box in enumerate(boxes):
         if holding[place]:
             continue
-        candidates = overlapping[place] & kept
+        candidates = overlapping[place] & kept & ~conditional
         count = candidates.bit_count()
         if 1 < count <= min(_COVER_MOST, left):
             left -= count

@@ -98,7 +98,8 @@ class _Rest:
                     return step, places, True  # one lookup without a chain for all that is left: nothing is cheaper
                 hashes.append(hashed)
         first = [place for place in self.places if not self.earlier[place] & self.members]
-        choices = [(self._ranges(first), first), *hashes]
+        literal = [place for place in first if not self.all[place].sets]
+        choices = [(self._ranges(literal), literal), *hashes]
         savings = [self._saving(step, places) for step, places in choices]
         best = max(range(len(choices)), key=savings.__getitem__)
         if savings[best] > 0:
@@ -115,7 +116,7 @@ class _Rest:
     def _ranges(self, places: list[int]) -> Ranges | Linear:
         members = self.elements(places)
         everything = whole(self.version)
-        used = [field for field in Field if any(box[field] != everything[field] for _, box in members)]
+        used = [field for field in Field if any(element.box[field] != everything[field] for element in members)]
         if not used:
             return Linear(members)
         order = sorted(used, key=lambda field: (crowding([element.box[field] for element in members]), field))
@@ -163,7 +164,7 @@ class _Rest:
                 continue
             element = self.all[place]
             box = element.box
-            if not self.chained and cells.conditions(box):
+            if not self.chained and (element.sets or cells.conditions(box)):
                 continue
             bucket = buckets.setdefault(tuple([box[field][0] >> shift for field, shift in shifts]), [])
             if len(bucket) < _BUCKET:

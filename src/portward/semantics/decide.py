@@ -5,11 +5,13 @@ not to be fast.
 """
 
 from collections.abc import Mapping
+from types import MappingProxyType
 
 from portward.model import (
     TCP,
     Action,
     Address,
+    AddressSet,
     CoveredPort,
     Direction,
     Group,
@@ -25,15 +27,23 @@ from portward.model import (
 from portward.semantics.base_traffic import decide_base_traffic
 from portward.semantics.decision import Answer, Decision, Field, PassedOver, Reason, Verdict
 
+Sets = Mapping[str, AddressSet]
 
-def decide(packet: Packet, direction: Direction, covered: CoveredPort, policies: Mapping[str, Policy]) -> Decision:
+
+def decide(
+    packet: Packet,
+    direction: Direction,
+    covered: CoveredPort,
+    policies: Mapping[str, Policy],
+    sets: Sets = MappingProxyType({}),
+) -> Decision:
     """The verdict of ``covered`` for ``packet`` in ``direction``, as if it were the first of its connection.
 
-    ``policies`` maps ids to at least the policies that the port's groups use. The order of ``covered.groups``
-    does not matter here: strata and positions do.
+    ``policies`` maps ids to at least the policies that the port's groups use, ``sets`` to the address sets that their
+    rules name. The order of ``covered.groups`` does not matter here: strata and positions do.
 
     Raises:
-        InvalidValue: a policy is missing, or ``pass`` stands in a policy that is not an admin group's.
+        InvalidValue: a policy or a set is missing, or ``pass`` stands in a policy that is not an admin group's.
     """
     if covered.port.kind is PortKind.VM:
         base = decide_base_traffic(packet, direction, covered.port)
@@ -49,7 +59,7 @@ def decide(packet: Packet, direction: Direction, covered: CoveredPort, policies:
                 if stratum is Stratum.TENANT:
                     return _no_match(group, direction, Reason.GROUP_DOWN, passed_over)
                 continue
-            rule = _first_match(packet, group, direction, policies, passed_over)
+            rule = _first_match(packet, group, direction, policies, sets, passed_over)
             if rule is None:
                 continue
             if rule.action is Action.PASS:
@@ -71,27 +81,39 @@ def decide(packet: Packet, direction: Direction, covered: CoveredPort, policies:
     return Decision(verdict=Verdict.ALLOW, reason=Reason.NO_RULE, passed_over=tuple(passed_over))
 
 
-def first_mismatch(rule: Rule, packet: Packet) -> Field | None:
-    """The first field in which ``rule`` fails to match ``packet``; ``None``: it matches."""
+def first_mismatch(rule: Rule, packet: Packet, sets: Sets = MappingProxyType({})) -> Field | None:
+    """The first field in which ``rule`` fails to match ``packet``; ``None``: it matches.
+
+    Raises:
+        InvalidValue: the rule names an address set that ``sets`` lacks.
+    """
     if not rule.enabled:
         return Field.ENABLED
     if rule.ip_version != packet.ip_version:
         return Field.IP_VERSION
     if rule.protocol is not None and rule.protocol != packet.protocol:
         return Field.PROTOCOL
-    if not _prefix_matches(rule.source, packet.source):
+    if not _address_matches(rule.source, rule.source_set, packet.source, sets):
         return Field.SOURCE
-    if not _prefix_matches(rule.destination, packet.destination):
+    if not _address_matches(rule.destination, rule.destination_set, packet.destination, sets):
         return Field.DESTINATION
     if not _ports_match(rule.source_port, packet.source_port):
         return Field.SOURCE_PORT
     if not _ports_match(rule.destination_port, packet.destination_port):
         return Field.DESTINATION_PORT
+    if rule.icmp_type is not None and rule.icmp_type != packet.icmp_type:
+        return Field.ICMP_TYPE
+    if rule.icmp_code is not None and rule.icmp_code != packet.icmp_code:
+        return Field.ICMP_CODE
     return None
 
 
-def _prefix_matches(prefix: Prefix | None, address: Address) -> bool:
-    return prefix is None or address in prefix
+def _address_matches(prefix: Prefix | None, set_id: str | None, address: Address, sets: Sets) -> bool:
+    if set_id is None:
+        return prefix is None or address in prefix
+    if set_id not in sets:
+        raise InvalidValue(f"address set {set_id} is not given")
+    return address in sets[set_id]
 
 
 def _ports_match(ports: PortRange | None, port: int | None) -> bool:
@@ -104,6 +126,7 @@ def _first_match(
     group: Group,
     direction: Direction,
     policies: Mapping[str, Policy],
+    sets: Sets,
     passed_over: list[PassedOver],
 ) -> Rule | None:
     """The first rule of ``group`` that matches; those before it are added to ``passed_over``."""
@@ -115,7 +138,7 @@ def _first_match(
     for rule in policies[policy_id].rules:
         if rule.action is Action.PASS and group.stratum is not Stratum.ADMIN:
             raise InvalidValue(f"rule {rule.id}: 'pass' stands in admin policies only")
-        mismatch = first_mismatch(rule, packet)
+        mismatch = first_mismatch(rule, packet, sets)
         if mismatch is None and rule.action is not Action.PASS:
             return rule
         passed_over.append(

@@ -52,6 +52,8 @@ class Field(StrEnum):
     DESTINATION = "destination"
     SOURCE_PORT = "source_port"
     DESTINATION_PORT = "destination_port"
+    ICMP_TYPE = "icmp_type"
+    ICMP_CODE = "icmp_code"
 
 
 class PassedOver(msgspec.Struct, frozen=True, kw_only=True):

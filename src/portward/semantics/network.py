@@ -89,6 +89,7 @@ class Network:
         """Replace the state: every connection is judged anew when its next packet comes."""
         self._ports = {covered.port.id: covered for covered in state.ports}
         self._policies = {policy.id: policy for policy in state.policies}
+        self._sets = {set_.id: set_ for set_ in state.sets}
         for connection in self._connections.values():
             connection.forget(_Standing.UNJUDGED)
 
@@ -149,7 +150,7 @@ class Network:
             decision = None if connection is None else connection.accepted.get(crossing)
             if decision is None:
                 by_connection = False
-                decision = decide(packet, crossing.direction, self._ports[crossing.port_id], self._policies)
+                decision = decide(packet, crossing.direction, self._ports[crossing.port_id], self._policies, self._sets)
             decisions.append(decision)
             if decision.verdict is not Verdict.ALLOW:
                 if connection is not None:
@@ -175,7 +176,7 @@ class Network:
             return _refused(Reason.UNACCEPTED)
         if connection.standing is _Standing.UNJUDGED:
             for crossing in covered:
-                now = decide(original, crossing.direction, self._covered(crossing), self._policies)
+                now = decide(original, crossing.direction, self._covered(crossing), self._policies, self._sets)
                 if now.verdict is not Verdict.ALLOW:
                     return _refused(Reason.UNACCEPTED)
         return Outcome(

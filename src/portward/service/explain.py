@@ -160,7 +160,7 @@ def _sentence(decision: Decision, direction: Direction, names: dict[str, str]) -
 def _passed(passed: PassedOver, rule: Rule, packet: Packet, names: dict[str, str]) -> PassedRule:
     says = has = None
     if passed.field is not None:
-        says = _text(passed.field, getattr(rule, passed.field))
+        says = _text(passed.field, _value(rule, passed.field))
         has = None if passed.field is Field.ENABLED else _text(passed.field, getattr(packet, passed.field))
     return PassedRule(
         rule_id=passed.rule_id,
@@ -171,6 +171,15 @@ def _passed(passed: PassedOver, rule: Rule, packet: Packet, names: dict[str, str
         rule_says=says,
         packet_has=has,
     )
+
+
+def _value(rule: Rule, field: Field) -> object:
+    """What ``rule`` asks of ``field``."""
+    if field is Field.SOURCE and rule.source_set is not None:
+        return f"address set {rule.source_set}"
+    if field is Field.DESTINATION and rule.destination_set is not None:
+        return f"address set {rule.destination_set}"
+    return getattr(rule, field)
 
 
 def _text(field: Field, value: object) -> str:
