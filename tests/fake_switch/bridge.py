@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from typing import NamedTuple
 
+from portward.dataplane.addresses import AddressSets
 from portward.dataplane.lists import Policies, rule_list
 from portward.dataplane.openvswitch.flows import Flow
 from portward.dataplane.openvswitch.plan import Plan, Profile, Wanted, number_all, plan
@@ -33,7 +34,7 @@ class Bridge:
         self, state: HostState, places: Mapping[str, Place], admitted: tuple[AdmittedPort, ...] = ()
     ) -> list[Flow]:
         """All flows for the ports of ``state`` that have a place; the zone of each is ``zone_of(ofport)``."""
-        policies = Policies().update(state.policies)
+        policies, sets = Policies().update(state.policies), AddressSets().update(state.sets)
         there = [covered for covered in state.ports if covered.port.id in places]
         lists = {
             covered.port.id: tuple(rule_list(covered, way, policies) for way in (Direction.EGRESS, Direction.INGRESS))
@@ -52,7 +53,10 @@ class Bridge:
             for covered in there
         )
         profiles = {
-            numbers[names[id_]]: Profile(egress.parts, ingress.parts) for id_, (egress, ingress) in lists.items()
+            numbers[names[id_]]: Profile(
+                egress.parts, ingress.parts, tuple(sets.of(sorted(egress.sets | ingress.sets)).values())
+            )
+            for id_, (egress, ingress) in lists.items()
         }
         wanted = Wanted(
             userspace=True,

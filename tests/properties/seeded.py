@@ -3,12 +3,12 @@
 import random
 from collections.abc import Iterator
 from contextlib import contextmanager
-from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_network
 
 import pytest
 
 from portward.compiler import cost
-from portward.model import PROTOCOLS_WITH_PORTS, Action, IPVersion, Packet, PortRange, Prefix, Rule
+from portward.model import ICMP, PROTOCOLS_WITH_PORTS, Action, AddressSet, IPVersion, Packet, PortRange, Prefix, Rule
 from properties.strategies import ident
 
 #: Constants of the estimate under which one shape is taken wherever it can be.
@@ -28,21 +28,44 @@ def favoured(shape: str) -> Iterator[None]:
         yield
 
 
+#: Address sets in the space that random rules and packets lie in.
+SEEDED_SETS = {
+    ident(0x5E710 + number): AddressSet(
+        id=ident(0x5E710 + number),
+        version=1,
+        members=tuple(ip_network(text) for text in texts),
+    )
+    for number, texts in enumerate(
+        (
+            ("10.0.0.0/27", "10.0.0.4/32", "10.0.0.40/30", "a00::/123"),
+            ("10.0.0.16/28", "10.0.0.80/31", "a00::10/124", "a00::41/128"),
+            ("0.0.0.0/0",),
+        )
+    )
+}
+
+
 def random_rule(chance: random.Random, number: int, narrow: float) -> Rule:
     """A rule of either version in a space so small that rules meet; ``narrow`` of their fields are."""
     version: IPVersion = chance.choice((4, 4, 6))
     protocol = chance.choice((*[6] * 8, *[17] * 5, 1, 47, None))
     ports = protocol in PROTOCOLS_WITH_PORTS
+    source = _prefix(chance, version, narrow) if chance.random() < narrow else None
+    destination = _prefix(chance, version, narrow) if number < 100 else None
+    from_set, to_set = chance.random() < 0.1, chance.random() < 0.1
     return Rule(
         id=ident(1000 + number),
         action=chance.choice((Action.ALLOW, Action.DENY, Action.REJECT)),
         enabled=chance.random() < 0.95,
         ip_version=version,
         protocol=protocol,
-        source=_prefix(chance, version, narrow) if chance.random() < narrow else None,
-        destination=_prefix(chance, version, narrow) if number < 100 else None,
+        source=None if from_set else source,
+        destination=None if to_set else destination,
+        source_set=chance.choice(list(SEEDED_SETS)) if from_set else None,
+        destination_set=chance.choice(list(SEEDED_SETS)) if to_set else None,
         source_port=_ports(chance, narrow) if ports and chance.random() < narrow / 4 else None,
         destination_port=_ports(chance, narrow) if ports and chance.random() < narrow else None,
+        icmp_type=chance.choice((0, 8, 13, 128)) if protocol == 1 and chance.random() < narrow else None,
     )
 
 
@@ -89,4 +112,7 @@ def border_packet(chance: random.Random, rules: tuple[Rule, ...]) -> Packet:
             source_port=values[2],
             destination_port=values[3],
         )
-    return Packet(source=address(values[0]), destination=address(values[1]), protocol=protocol)
+    icmp_type = (rule.icmp_type or 8) if protocol == ICMP else None
+    return Packet(
+        source=address(values[0]), destination=address(values[1]), protocol=protocol, icmp_type=icmp_type, icmp_code=0
+    )

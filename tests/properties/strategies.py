@@ -21,6 +21,7 @@ from portward.model import (
     UDP,
     Action,
     Address,
+    AddressSet,
     CoveredPort,
     Group,
     HostState,
@@ -75,6 +76,21 @@ def ident(number: int) -> str:
     return str(UUID(int=number))
 
 
+#: Address sets that rules may name: of prefixes that overlap within and between sets, of one version, of none.
+SETS = {
+    set_.id: set_
+    for set_ in (
+        AddressSet(id=ident(0x5E701), version=1, members=(*PREFIXES[4][2:5], *PREFIXES[6][3:5])),
+        AddressSet(id=ident(0x5E702), version=1, members=(PREFIXES[4][1], PREFIXES[4][5], PREFIXES[6][5])),
+        AddressSet(id=ident(0x5E703), version=1, members=PREFIXES[6][6:]),
+        AddressSet(id=ident(0x5E704), version=1),
+    )
+}
+#: Types of ICMP that begin a connection.
+QUERIES = {ICMP: (8, 8, 13, 17), ICMPV6: (128,)}
+_ICMP_TYPES = (0, 3, 8, 13, 128, 129, 255)
+
+
 def address_in(prefix: Prefix) -> st.SearchStrategy[Address]:
     """The first, the second and the last address of ``prefix``."""
     return st.sampled_from(sorted({prefix[0], prefix[min(1, prefix.num_addresses - 1)], prefix[-1]}))
@@ -117,18 +133,26 @@ def rules(
     """One valid rule with id ``ident(number)``."""
     version: IPVersion = draw(st.sampled_from((4, 6)))
     protocol = draw(st.none() | st.sampled_from((TCP, TCP, UDP, ICMP, SCTP, DCCP, *_FURTHER_PROTOCOLS)))
-    prefixes = st.none() | st.sampled_from(PREFIXES[version])
+    addresses = st.one_of(st.none(), st.none(), st.sampled_from(PREFIXES[version]), st.sampled_from(sorted(SETS)))
     ports = st.none() | port_ranges() if protocol in PROTOCOLS_WITH_PORTS else st.none()
+    sides = [draw(addresses) for _ in range(2)]
+    source, destination = (None if isinstance(side, str) else side for side in sides)
+    source_set, destination_set = (side if isinstance(side, str) else None for side in sides)
+    icmp_type = draw(st.none() | st.sampled_from(_ICMP_TYPES)) if protocol == ICMP else None
     return Rule(
         id=ident(number),
         action=draw(st.sampled_from(list(actions))),
         enabled=draw(enabled),
         ip_version=version,
         protocol=protocol,
-        source=draw(prefixes),
-        destination=draw(prefixes),
+        source=source,
+        destination=destination,
+        source_set=source_set,
+        destination_set=destination_set,
         source_port=draw(ports),
         destination_port=draw(ports),
+        icmp_type=icmp_type,
+        icmp_code=None if icmp_type is None else draw(st.none() | st.sampled_from((0, 1, 255))),
     )
 
 
@@ -160,8 +184,10 @@ def packets(draw: st.DrawFn, near: Sequence[Rule] = ()) -> Packet:
         protocol = draw(st.sampled_from((TCP, UDP)))
     if protocol in (ICMP, ICMPV6):
         protocol = ICMP if version == 4 else ICMPV6
-    source = draw(address_near(rule.source or draw(st.sampled_from(PREFIXES[version]))))
-    destination = draw(address_near(rule.destination or draw(st.sampled_from(PREFIXES[version]))))
+    source, destination = (
+        draw(address_near(prefix or draw(st.sampled_from(_members(set_id, version) or PREFIXES[version]))))
+        for prefix, set_id in ((rule.source, rule.source_set), (rule.destination, rule.destination_set))
+    )
     if protocol in PROTOCOLS_WITH_PORTS:
         return Packet(
             source=source,
@@ -171,12 +197,20 @@ def packets(draw: st.DrawFn, near: Sequence[Rule] = ()) -> Packet:
             destination_port=draw(port_near(rule.destination_port or draw(port_ranges()))),
         )
     if protocol in (ICMP, ICMPV6):
-        echo = 8 if protocol == ICMP else 128
-        ident_ = draw(st.integers(0, 3))
+        queries = QUERIES[protocol]
         return Packet(
-            source=source, destination=destination, protocol=protocol, icmp_type=echo, icmp_code=0, icmp_id=ident_
+            source=source,
+            destination=destination,
+            protocol=protocol,
+            icmp_type=rule.icmp_type if rule.icmp_type in queries else draw(st.sampled_from(queries)),
+            icmp_code=draw(st.sampled_from((0, 0, rule.icmp_code or 0, 1))),
+            icmp_id=draw(st.integers(0, 3)),
         )
     return Packet(source=source, destination=destination, protocol=protocol)
+
+
+def _members(set_id: str | None, version: IPVersion) -> list[Prefix]:
+    return [prefix for prefix in SETS[set_id].members if prefix.version == version] if set_id else []
 
 
 def router_port(number: int) -> Port:
@@ -230,6 +264,7 @@ def host_states(
         generation=1,
         ports=tuple(draw(covered_ports(given, number=number, strata=strata)) for number in ports),
         policies=tuple(given),
+        sets=tuple(SETS.values()),
     )
 
 

@@ -18,8 +18,10 @@ from portward.model import (
     Stratum,
 )
 from portward.semantics import Reason, decide
-from properties.seeded import FAVOURS, border_packet, favoured, random_rule
-from properties.strategies import ident, packets, policies, router_port
+from properties.seeded import FAVOURS, SEEDED_SETS, border_packet, favoured, random_rule
+from properties.strategies import SETS, ident, packets, policies, router_port
+
+_SETS = SETS | SEEDED_SETS
 
 
 def assert_decides_alike(policy: Policy, tried: list[Packet]) -> int:
@@ -29,8 +31,8 @@ def assert_decides_alike(policy: Policy, tried: list[Packet]) -> int:
     form = compile_rules(policy.rules)
     met = 0
     for packet in tried:
-        decision = decide(packet, Direction.INGRESS, covered, {policy.id: policy})
-        place = evaluate(form, packet)
+        decision = decide(packet, Direction.INGRESS, covered, {policy.id: policy}, _SETS)
+        place = evaluate(form, packet, _SETS)
         found = None if place is None else policy.rules[place].id
         assert found == decision.rule_id, packet
         assert (found is None) == (decision.reason is Reason.NO_RULE)

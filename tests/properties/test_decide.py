@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 from portward.model import Action, CoveredPort, Direction, Group, HostState, Packet, Policy, Rule, Stratum
 from portward.semantics import Decision, Reason, Verdict, decide, first_mismatch
 from properties.strategies import (
+    SETS,
     host_states,
     ident,
     packets,
@@ -24,7 +25,7 @@ _directions = st.sampled_from(list(Direction))
 
 
 def _decide(state: HostState, packet: Packet, direction: Direction, port: int = 0) -> Decision:
-    return decide(packet, direction, state.ports[port], {policy.id: policy for policy in state.policies})
+    return decide(packet, direction, state.ports[port], {policy.id: policy for policy in state.policies}, SETS)
 
 
 def _with_rules(state: HostState, policy_id: str, new: tuple[Rule, ...]) -> HostState:
@@ -42,7 +43,7 @@ def _by_tenant(rules: Sequence[Rule], packet: Packet) -> Decision:
     group = Group(id=ident(2), ingress_policy_id=ident(1))
     covered = CoveredPort(port=router_port(3), groups=(group,))
     policy = Policy(id=ident(1), version=1, rules=tuple(rules))
-    return decide(packet, Direction.INGRESS, covered, {policy.id: policy})
+    return decide(packet, Direction.INGRESS, covered, {policy.id: policy}, SETS)
 
 
 def _who(decision: Decision) -> tuple[object, ...]:
@@ -57,10 +58,10 @@ def test_the_rule_that_decides_matches_and_no_rule_before_it_does(
     decision = _decide(state, packet, direction)
     by_id = {rule.id: rule for rule in rules_of(state)}
     if decision.rule_id is not None:
-        assert first_mismatch(by_id[decision.rule_id], packet) is None
+        assert first_mismatch(by_id[decision.rule_id], packet, SETS) is None
         assert decision.verdict == by_id[decision.rule_id].action.value
     for passed in decision.passed_over:
-        assert first_mismatch(by_id[passed.rule_id], packet) == passed.field
+        assert first_mismatch(by_id[passed.rule_id], packet, SETS) == passed.field
         assert passed.field is not None or by_id[passed.rule_id].action is Action.PASS
 
 
@@ -105,7 +106,7 @@ def test_swapping_two_neighbours_matters_only_to_packets_that_both_match(
     policy, packet = given_
     at = data.draw(st.integers(0, len(policy.rules) - 2))
     one, other = policy.rules[at], policy.rules[at + 1]
-    assume(first_mismatch(one, packet) or first_mismatch(other, packet))
+    assume(first_mismatch(one, packet, SETS) or first_mismatch(other, packet, SETS))
     swapped = (*policy.rules[:at], other, one, *policy.rules[at + 2 :])
     assert _who(_by_tenant(swapped, packet)) == _who(_by_tenant(policy.rules, packet))
 
@@ -128,10 +129,10 @@ def test_nothing_below_the_admin_stratum_changes_a_decision_of_the_admin_stratum
     admin = Group(id=ident(2), stratum=Stratum.ADMIN, ingress_policy_id=policy.id)
     by_id = {below.id: below for below in other.policies} | {policy.id: policy}
     alone = CoveredPort(port=router_port(1), groups=(admin,))
-    decision = decide(packet, Direction.INGRESS, alone, by_id)
+    decision = decide(packet, Direction.INGRESS, alone, by_id, SETS)
     assume(decision.rule_id is not None)
     with_others = CoveredPort(port=router_port(1), groups=(*other.ports[0].groups, admin))
-    assert decide(packet, Direction.INGRESS, with_others, by_id) == decision
+    assert decide(packet, Direction.INGRESS, with_others, by_id, SETS) == decision
 
 
 @given(given_=states_and_packet(ports=(1,)), direction=_directions)
@@ -160,4 +161,4 @@ def test_the_order_in_which_groups_are_given_does_not_matter(
 def test_a_rule_of_the_other_ip_version_matches_nothing(policy: Policy, packet: Packet) -> None:
     for rule in policy.rules:
         if rule.ip_version != packet.ip_version:
-            assert first_mismatch(rule, packet) is not None
+            assert first_mismatch(rule, packet, SETS) is not None

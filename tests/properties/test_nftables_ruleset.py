@@ -12,6 +12,7 @@ from ipaddress import ip_address, ip_network
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 
+from portward.dataplane.addresses import members_of
 from portward.dataplane.lists import Policies, rule_list
 from portward.dataplane.nftables.change import Planner
 from portward.dataplane.nftables.epochs import Epochs
@@ -34,9 +35,10 @@ from portward.model import (
     Stratum,
 )
 from portward.semantics import Verdict, decide
-from properties.seeded import FAVOURS, border_packet, favoured, random_rule
-from properties.strategies import ident, states_and_packet
+from properties.seeded import FAVOURS, SEEDED_SETS, border_packet, favoured, random_rule
+from properties.strategies import SETS, ident, states_and_packet
 
+_SETS = SETS | SEEDED_SETS
 _VERDICTS = {"return": Verdict.ALLOW, "drop": Verdict.DENY, "goto refuse": Verdict.REJECT}
 #: Jumps and gotos that a kernel takes in a row, and those that lead to a list's version.
 _DEPTH, _DEPTH_BEFORE = 14, 5
@@ -96,7 +98,7 @@ def _value(expression: str, packet: Packet) -> int | str | None:
         "meta l4proto": packet.protocol,
         f"{family} saddr": int(packet.source),
         f"{family} daddr": int(packet.destination),
-        "th sport": packet.source_port,
+        "th sport": packet.source_port if packet.icmp_type is None else packet.icmp_type << 8 | (packet.icmp_code or 0),
         "th dport": packet.destination_port,
     }
     assert expression in values or expression.startswith("ip"), expression
@@ -113,6 +115,10 @@ def _masked(expression: str, packet: Packet) -> int | None:
 def _lies_in(value: int | str | None, wanted: str) -> bool:
     if value is None or isinstance(value, str):
         return value == wanted
+    if wanted.startswith("@"):
+        _, _, set_id, version = wanted.split("/")
+        held = members_of(_SETS[set_id]).prefixes[4 if version == "4" else 6]
+        return any(int(prefix[0]) <= value <= int(prefix[-1]) for prefix in held)
     if "/" in wanted:
         network = ip_network(wanted)
         return int(network[0]) <= value <= int(network[-1])
@@ -129,7 +135,7 @@ def tables(state: HostState, direction: Direction) -> Iterable[tuple[CoveredPort
     for covered in state.ports:
         if covered.groups:
             parts = rule_list(covered, direction, Policies().update(state.policies)).parts
-            yield covered, Table(lay_out(parts).text("list", "refuse"))
+            yield covered, Table(lay_out(parts).text("list", "refuse", dict.fromkeys(_SETS, 1)))
 
 
 def is_whole(packet: Packet) -> bool:
@@ -149,7 +155,7 @@ def test_a_list_decides_as_the_golden_model_does(
     policies = {policy.id: policy for policy in state.policies}
     with favoured(shape):
         for covered, table in tables(state, direction):
-            assert table.judge("list", packet) is decide(packet, direction, covered, policies).verdict
+            assert table.judge("list", packet) is decide(packet, direction, covered, policies, _SETS).verdict
 
 
 @given(states_and_packet(), st.sampled_from(Direction), SHAPES)
@@ -182,9 +188,9 @@ def test_long_lists_of_several_strata_decide_as_the_golden_model_does(seed: int,
     rules = tuple(rule for policy in policies.values() for rule in policy.rules)
     with favoured(shape):
         parts = rule_list(covered, Direction.INGRESS, Policies().update(policies.values())).parts
-        table = Table(lay_out(parts).text("list", "refuse"))
+        table = Table(lay_out(parts).text("list", "refuse", dict.fromkeys(_SETS, 1)))
     for packet in filter(is_whole, [border_packet(chance, rules) for _ in range(60)]):
-        verdict = decide(packet, Direction.INGRESS, covered, policies).verdict
+        verdict = decide(packet, Direction.INGRESS, covered, policies, _SETS).verdict
         assert table.judge("list", packet) is verdict
         assert table.judge("list/reply", packet.reply()) is verdict
 

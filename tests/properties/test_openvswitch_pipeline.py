@@ -30,7 +30,7 @@ from portward.model import (
     Stratum,
 )
 from portward.semantics import Answer, Crossing, Decision, Network, Verdict, decide
-from properties.seeded import border_packet, random_rule
+from properties.seeded import SEEDED_SETS, border_packet, random_rule
 from properties.strategies import host_states, ident, packets, rules_of
 
 _MACS = ("fa:16:3e:00:00:01", "fa:16:3e:00:00:02")
@@ -75,13 +75,24 @@ def _states(draw: st.DrawFn) -> HostState:
 
 
 def _from_first_to_second(packet: Packet) -> Packet:
-    return msgspec.structs.replace(packet, source_mac=_MACS[0], destination_mac=_MACS[1])
+    return msgspec.structs.replace(_tracked(packet), source_mac=_MACS[0], destination_mac=_MACS[1])
+
+
+def _tracked(packet: Packet) -> Packet:
+    """ICMP queries as the switch tracks them: of code 0, and none for the mask of an address."""
+    if packet.icmp_type is None:
+        return packet
+    icmp_type = 13 if packet.icmp_type == 17 else packet.icmp_type
+    return msgspec.structs.replace(packet, icmp_type=icmp_type, icmp_code=0)
 
 
 def _as_query(packet: Packet) -> Packet:
     """ICMP without a type becomes an echo request; what answers, or is neither, begins no connection."""
     echo = {(4, ICMP): 8, (6, ICMPV6): 128}.get((packet.ip_version, packet.protocol))
-    return packet if echo is None else msgspec.structs.replace(packet, icmp_type=echo, icmp_code=0, icmp_id=1)
+    if echo is None:
+        return packet
+    icmp_type = packet.icmp_type if packet.icmp_type in (8, 13) and echo == 8 else echo
+    return msgspec.structs.replace(packet, icmp_type=icmp_type, icmp_code=0, icmp_id=1)
 
 
 def _decisions(state: HostState, packet: Packet) -> list[Decision]:
@@ -89,7 +100,7 @@ def _decisions(state: HostState, packet: Packet) -> list[Decision]:
     policies = {policy.id: policy for policy in state.policies}
     asked = []
     for covered, direction in zip(state.ports, (Direction.EGRESS, Direction.INGRESS), strict=True):
-        asked.append(decide(packet, direction, covered, policies))
+        asked.append(decide(packet, direction, covered, policies, {one.id: one for one in state.sets}))
         if asked[-1].verdict is not Verdict.ALLOW:
             break
     return asked
@@ -146,7 +157,9 @@ def test_so_it_does_with_long_policies_of_several_strata(seed: int, narrow: floa
         )
         for id_ in _IDS
     ]
-    state = _with_vms(HostState(generation=1, ports=tuple(covered), policies=policies))
+    state = _with_vms(
+        HostState(generation=1, ports=tuple(covered), policies=policies, sets=tuple(SEEDED_SETS.values()))
+    )
     flows = Bridge().flows(state, _PLACES)
     rules = tuple(rules_of(state))
     switch = FakeSwitch(flows)
@@ -212,7 +225,7 @@ def test_connections_answers_and_errors_live_through_changes_as_the_model_says(
     states: list[HostState], data: st.DataObject
 ) -> None:
     near = [rule for state in states for rule in rules_of(state) if rule.protocol not in (SCTP, DCCP)]
-    packets_ = [data.draw(packets(near=near)) for _ in range(2)]
+    packets_ = [_tracked(data.draw(packets(near=near))) for _ in range(2)]
     packets_ = [packet for packet in packets_ if packet.protocol not in (SCTP, DCCP) and packet.reply() != packet]
     if not packets_:
         return

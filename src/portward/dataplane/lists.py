@@ -32,6 +32,7 @@ class RuleList(NamedTuple):
 
     key: ListKey
     parts: tuple[Part, ...]
+    sets: frozenset[str]  # ids of the address sets that its rules name
 
 
 class Policies:
@@ -39,12 +40,12 @@ class Policies:
 
     def __init__(self) -> None:
         self._policies: dict[str, Policy] = {}
-        self._rules: dict[str, tuple[Policy, tuple[Rule, ...]]] = {}
+        self._known: dict[str, tuple[Policy, tuple[Rule, ...], frozenset[str]]] = {}
 
     def update(self, policies: Iterable[Policy]) -> Self:
         """Forget all policies but these."""
         self._policies = {policy.id: policy for policy in policies}
-        self._rules = {id_: known for id_, known in self._rules.items() if self._policies.get(id_) is known[0]}
+        self._known = {id_: known for id_, known in self._known.items() if self._policies.get(id_) is known[0]}
         return self
 
     def rules(self, policy_id: str) -> tuple[Rule, ...]:
@@ -53,14 +54,26 @@ class Policies:
         Raises:
             InvalidValue: its id, or that of a rule, is no UUID.
         """
-        known = self._rules.get(check_id(policy_id))
+        return self._look(policy_id)[1]
+
+    def sets(self, policy_id: str) -> frozenset[str]:
+        """Ids of the address sets that the enabled rules of a policy name.
+
+        Raises:
+            InvalidValue: its id, or that of a rule, is no UUID.
+        """
+        return self._look(policy_id)[2]
+
+    def _look(self, policy_id: str) -> tuple[Policy, tuple[Rule, ...], frozenset[str]]:
+        known = self._known.get(check_id(policy_id))
         if known is None:
             policy = self._policies[policy_id]
-            known = policy, tuple(rule for rule in policy.rules if rule.enabled)
-            for rule in known[1]:
+            rules = tuple(rule for rule in policy.rules if rule.enabled)
+            for rule in rules:
                 check_id(rule.id)
-            self._rules[policy_id] = known
-        return known[1]
+            named = {id_ for rule in rules for id_ in (rule.source_set, rule.destination_set) if id_ is not None}
+            known = self._known[policy_id] = policy, rules, frozenset(named)
+        return known
 
 
 def rule_list(covered: CoveredPort, direction: Direction, policies: Policies) -> RuleList:
@@ -70,6 +83,7 @@ def rule_list(covered: CoveredPort, direction: Direction, policies: Policies) ->
         InvalidValue: the id of a policy or of a rule is no UUID.
     """
     parts = []
+    sets = frozenset[str]()
     strata = list(Stratum)
     for group in sorted(covered.groups, key=lambda group: (strata.index(group.stratum), group.position)):
         policy_id = group.policy_id(direction)
@@ -79,9 +93,12 @@ def rule_list(covered: CoveredPort, direction: Direction, policies: Policies) ->
             policy_id = None
         elif policy_id is None and group.stratum is not Stratum.TENANT:
             continue
-        rules = () if policy_id is None else policies.rules(policy_id)
+        rules: tuple[Rule, ...] = ()
+        if policy_id is not None:
+            rules = policies.rules(policy_id)
+            sets |= policies.sets(policy_id)
         parts.append(Part(group.stratum, policy_id, rules, closed=not group.admin_state_up))
-    return _rule_list(*parts)
+    return _rule_list(*parts, sets=sets)
 
 
 def deny_all() -> RuleList:
@@ -89,5 +106,5 @@ def deny_all() -> RuleList:
     return _rule_list(Part(Stratum.TENANT, closed=True))
 
 
-def _rule_list(*parts: Part) -> RuleList:
-    return RuleList(hashlib.sha256(", ".join(map(str, parts)).encode()).hexdigest()[:16], parts)
+def _rule_list(*parts: Part, sets: frozenset[str] = frozenset()) -> RuleList:
+    return RuleList(hashlib.sha256(", ".join(map(str, parts)).encode()).hexdigest()[:16], parts, sets)

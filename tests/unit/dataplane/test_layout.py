@@ -22,7 +22,7 @@ def tenant(*rules: Rule) -> tuple[Part, ...]:
 
 
 def chains(parts: tuple[Part, ...]) -> dict[str, list[str]]:
-    found = re.findall(r"^chain (\S+) \{\n(.*?)^\}", lay_out(parts).text("v2/rules/k", "refuse"), re.M | re.S)
+    found = re.findall(r"^chain (\S+) \{\n(.*?)^\}", lay_out(parts).text("v2/rules/k", "refuse", {}), re.M | re.S)
     return {title: [line.strip() for line in body.splitlines()] for title, body in found}
 
 
@@ -93,14 +93,14 @@ def test_pass_goes_to_the_next_stratum() -> None:
 
 
 def test_many_rules_become_one_map_that_answers_share() -> None:
-    text = lay_out(tenant(*MANY)).text("v2/rules/k", "refuse")
+    text = lay_out(tenant(*MANY)).text("v2/rules/k", "refuse", {})
     assert re.findall(r"vmap @(\S+)", text) == ["v2/rules/k/tenant/4/17/0"] * 2
     assert len(re.findall(r"^map", text, re.M)) == 1
     assert all(f'comment "{ident(n)}" : return' in text for n in range(99))
 
 
 def test_a_map_that_leads_to_chains_has_a_twin_for_answers() -> None:
-    text = lay_out(tenant(*BUCKETS)).text("v2/rules/k", "refuse")
+    text = lay_out(tenant(*BUCKETS)).text("v2/rules/k", "refuse", {})
     maps = re.findall(r"^map (\S+)", text, re.M)
     assert maps == ["v2/rules/k/tenant/4/17/0", "v2/rules/k/tenant/4/17/0/reply"]
     assert "counter\n  elements" not in text  # the chains count
@@ -109,7 +109,7 @@ def test_a_map_that_leads_to_chains_has_a_twin_for_answers() -> None:
 def test_every_object_is_deleted_and_what_leads_to_it_before() -> None:
     parts = (Part(Stratum.ADMIN, ident(11), (rule(1, "pass"), *BUCKETS)), *tenant(*BUCKETS, *MANY))
     layout = lay_out(parts)
-    text, titles = layout.text("v2/rules/k", "refuse"), layout.titles("v2/rules/k")
+    text, titles = layout.text("v2/rules/k", "refuse", {}), layout.titles("v2/rules/k")
     assert sorted(titles) == sorted(re.findall(r"^(chain|map) (\S+)", text, re.M))
     order = {title: place for place, title in enumerate(titles)}
     for kind, title, body in re.findall(r"^(chain|map) (\S+) \{\n(.*?)^\}", text, re.M | re.S):

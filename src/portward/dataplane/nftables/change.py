@@ -4,14 +4,19 @@
 ``switch`` replaces the one rule of permanent chains, the epoch's among them: rules of one commit are one snapshot
 for a packet, elements of sets and maps are not, so none is changed here. (3) ``remove`` deletes what nothing leads to
 any more. A change may die between any two of them; ``build``, which trusts nothing that it finds, then goes on.
+
+The one thing that is edited in place are the elements of an address set, in the first transaction: rules see them
+before the epoch rises, so what was accepted by the old members is judged once more. A packet must not see them with
+a list that changes as well, nor two sets that change at once: such sets are made anew, with the lists that use them.
 """
 
 from collections.abc import Collection, Iterable, Mapping
 
 import msgspec
 
+from portward.dataplane.addresses import Members
 from portward.dataplane.lists import ListKey
-from portward.dataplane.nftables import ruleset
+from portward.dataplane.nftables import ruleset, sets
 from portward.dataplane.nftables.epochs import Epochs
 from portward.dataplane.nftables.layout import Layout, Layouts
 from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, ReversePath
@@ -34,7 +39,13 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
     epoch: int
     epoch_serial: int  # of the change that made the epoch's chains
     versions: dict[ListKey, Version]  # in force
+    sets: dict[str, sets.InstalledSet]
     wanted: Wanted
+
+    def sets_of(self, key: ListKey) -> frozenset[str]:
+        """Ids of the address sets that the version of a list in force looks up."""
+        version = self.versions.get(key)
+        return frozenset() if version is None else version.layout.sets
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,13 +69,15 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
     def build(self, wanted: Wanted, *, serial: int, epoch: int, leftovers: Collection[tuple[str, str]] = ()) -> Change:
         """Everything anew beside what is there; ``leftovers``, (kind, name) of an earlier life, go in the end."""
         versions = {key: Version(serial, self.layouts.of(key, parts)) for key, parts in wanted.lists.items()}
+        installed_sets = {id_: sets.InstalledSet(serial, members) for id_, members in wanted.sets.items()}
         chains = self._epoch_chains(serial, serial, epoch)
         chains += [_list_chain(serial, serial, key, wanted) for key in wanted.lists]
         for device, lists in wanted.devices.items():
             chains += [(title, [rule]) for title, rule in _device_rules(serial, device, lists)]
         return Change(
             prepare=f"table {TABLE} {{\n{ruleset.skeleton(serial, self.owner)}"
-            + _versions_text(serial, versions)
+            + sets.sets_text(installed_sets)
+            + _versions_text(serial, versions, installed_sets)
             + f"{ruleset.chain_text(chains)}}}\n"
             + _elements("add", serial, wanted.devices),
             switch=self._switch_epoch(serial, epoch),
@@ -76,6 +89,7 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
                 epoch=epoch,
                 epoch_serial=serial,
                 versions=versions,
+                sets=installed_sets,
                 wanted=wanted,
             ),
         )
@@ -83,12 +97,17 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
     def change(self, installed: Installed, wanted: Wanted, *, epoch: int) -> Change:
         """From ``installed`` to ``wanted``; costs what differs, whatever stands beside it."""
         old, build, serial = installed.wanted, installed.build, installed.serial + 1
-        written = [key for key, parts in wanted.lists.items() if old.lists.get(key) != parts]
         added = [device for device in wanted.devices if device not in old.devices]
         gone = [device for device in old.devices if device not in wanted.devices]
         moved = [device for device, lists in wanted.devices.items() if old.devices.get(device) != lists]
 
+        written = [key for key, parts in wanted.lists.items() if old.lists.get(key) != parts]
+        left = {key for device in {*gone, *moved} & old.devices.keys() for key in old.devices[device]}
+        now, edits = _sets_after(installed, wanted, serial, {*written, *left})
+        renewed = {id_ for id_, one in installed.sets.items() if id_ not in now or now[id_].serial != one.serial}
+        written += [key for key in wanted.lists if key not in written and installed.sets_of(key) & renewed]
         versions = {key: Version(serial, self.layouts.of(key, wanted.lists[key])) for key in written}
+        new_sets = {id_: one for id_, one in now.items() if one.serial == serial}
         chains = self._epoch_chains(build, serial, epoch)
         chains += [_list_chain(build, serial, key, wanted) for key in written if key not in old.lists]
         # An empty chain returns to the dispatch: until the switch, a new device is as uncovered as it was.
@@ -112,11 +131,14 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
         ]
         dead += [("chain", ruleset.list_chain(build, key)) for key in old.lists if key not in wanted.lists]
         replaced = objects_of(installed, but=wanted.lists.keys() - versions.keys())
+        dead_sets = [named for id_ in renewed for named in sets.titles(id_, installed.sets[id_])]
         return Change(
-            prepare=f"table {TABLE} {{\n{_versions_text(build, versions)}{ruleset.chain_text(chains)}}}\n"
+            prepare=f"table {TABLE} {{\n{sets.sets_text(new_sets)}{_versions_text(build, versions, now)}"
+            + f"{ruleset.chain_text(chains)}}}\n"
+            + edits
             + _elements("add", build, added),
             switch=switch,
-            remove=_elements("delete", build, gone) + _delete([*dead, *replaced]),
+            remove=_elements("delete", build, gone) + _delete([*dead, *replaced, *dead_sets]),
             replaced=tuple(replaced),
             result=Installed(
                 build=build,
@@ -124,6 +146,7 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
                 epoch=epoch,
                 epoch_serial=serial,
                 versions={key: versions.get(key) or installed.versions[key] for key in wanted.lists},
+                sets=now,
                 wanted=wanted,
             ),
         )
@@ -152,10 +175,40 @@ def _device_rules(build: int, device: str, lists: DeviceLists) -> list[tuple[str
     ]
 
 
-def _versions_text(build: int, versions: Mapping[ListKey, Version]) -> str:
+def _sets_after(
+    installed: Installed, wanted: Wanted, serial: int, changing: Collection[ListKey]
+) -> tuple[dict[str, sets.InstalledSet], str]:
+    """The address sets after a change ``serial``, and the commands that edit one in place.
+
+    ``changing`` are lists that are written anew, and those that a device leaves.
+    """
+    differ = [id_ for id_, members in wanted.sets.items() if _members(installed, id_) not in (None, members)]
+    in_place = len(differ) == 1 and not any(differ[0] in installed.sets_of(key) for key in changing)
+    after, edits = {}, ""
+    for id_, members in wanted.sets.items():
+        one = installed.sets.get(id_)
+        if one is None or (id_ in differ and not in_place):
+            after[id_] = sets.InstalledSet(serial, members)
+        elif id_ in differ:
+            after[id_] = sets.InstalledSet(one.serial, members)
+            edits = sets.edit(one, members)
+        else:
+            after[id_] = one
+    return after, edits
+
+
+def _members(installed: Installed, id_: str) -> Members | None:
+    return installed.sets[id_].members if id_ in installed.sets else None
+
+
+def _versions_text(
+    build: int, versions: Mapping[ListKey, Version], installed_sets: Mapping[str, sets.InstalledSet]
+) -> str:
     refuse = ruleset.name(build, "refuse")
+    serials = {id_: one.serial for id_, one in installed_sets.items()}
     return "".join(
-        version.layout.text(ruleset.version_name(version.serial, key), refuse) for key, version in versions.items()
+        version.layout.text(ruleset.version_name(version.serial, key), refuse, serials)
+        for key, version in versions.items()
     )
 
 

@@ -11,6 +11,7 @@ from contextlib import ExitStack, suppress
 
 import structlog
 
+from portward.dataplane.addresses import AddressSets
 from portward.dataplane.lists import Policies
 from portward.dataplane.netns import (
     DIRECTORY,
@@ -78,6 +79,7 @@ class NftablesDataplane:
         self._own = _identity(None)
         self._namespaces: dict[NamespaceId, RouterNamespace] = {}
         self._policies = Policies()
+        self._sets = AddressSets()
         self._adopted = self._supported = self._unfinished = False
         self._watch = select.epoll()
         # Namespaces come and go as mounts; the kernel reports a changed mount table as a priority event.
@@ -111,8 +113,9 @@ class NftablesDataplane:
         if not closed:  # else it may be any of those where no port seems to be covered
             self._leave(keep=shares, vanished=bound)
         self._policies.update(state.policies)
+        self._sets.update(state.sets)
         for identity, ports in shares.items():
-            errors.update(enforce(self._namespaces[identity], ports, self._policies))
+            errors.update(enforce(self._namespaces[identity], ports, self._policies, self._sets))
         reports = tuple(PortReport(port_id=port_id, error=error) for port_id, error in errors.items())
         return Report(generation=state.generation, ports=reports)
 

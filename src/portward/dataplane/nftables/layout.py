@@ -5,10 +5,11 @@ both sides of a router. Replies of connections that are judged anew take chains 
 ports are swapped; maps serve both, except where a map leads to chains.
 
 Every rule and element that decides carries a counter and the id of its rule as comment, so the table tells by itself
-how often a rule decided. What is laid out names no namespace: ``Layout.text`` puts the names in.
+how often a rule decided. Address sets are nft sets that stand apart and are looked up by rules alone. What is laid out
+names no namespace: ``Layout.text`` puts the names in.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import groupby
 from operator import attrgetter, itemgetter
 from socket import AF_INET, AF_INET6, inet_ntop
@@ -24,16 +25,17 @@ from portward.compiler import (
     Form,
     Hash,
     Interval,
-    KeyPart,
     Linear,
     Ranges,
     Table,
     compile_rules,
 )
 from portward.dataplane.lists import ListKey, Part
-from portward.model import Action, IPVersion, Rule, Stratum
+from portward.dataplane.nftables.sets import set_title
+from portward.model import ICMP, ICMPV6, Action, IPVersion, Rule, Stratum
+from portward.model.packet import ICMP_INVERSE, ICMPV6_INVERSE
 
-_ROOT, _REFUSE = "$root", "$refuse"  # nothing else in the text has a "$"
+_ROOT, _REFUSE = "$root", "$refuse"  # nothing else in the text has a "$", but ids of address sets
 #: The most jumps and gotos in a row that a kernel takes, and those before the first table: epoch, its replies, the
 #: device's chain, the list's, the version's.
 _DEPTH = 14
@@ -48,6 +50,8 @@ _EXPRESSIONS = {
 }
 _PORTS = (Field.SOURCE_PORT, Field.DESTINATION_PORT)
 _EVERY_PORT = (0, 65535)
+#: By protocol, the type of the answer to a type.
+_INVERSE = {ICMP: ICMP_INVERSE, ICMPV6: ICMPV6_INVERSE}
 _TYPES = {Field.SOURCE_PORT: "inet_service", Field.DESTINATION_PORT: "inet_service", Field.PROTOCOL: "inet_proto"}
 
 
@@ -57,10 +61,18 @@ class Layout(msgspec.Struct, frozen=True, weakref=True):
     parts: tuple[Part, ...]  # that it is of
     body: str
     objects: tuple[tuple[str, str], ...]  # (kind, title); what an object leads to stands behind it
+    sets: frozenset[str]  # ids of the address sets that it looks up
 
-    def text(self, root: str, refuse: str) -> str:
-        """The body of a table block. The version is entered by ``root`` and ``root/reply``; ``refuse`` rejects."""
-        return self.body.replace(_ROOT, root).replace(_REFUSE, refuse)
+    def text(self, root: str, refuse: str, serials: Mapping[str, int]) -> str:
+        """The body of a table block. The version is entered by ``root`` and ``root/reply``; ``refuse`` rejects.
+
+        ``serials`` are those of the changes that made the address sets that it names.
+        """
+        body = self.body.replace(_ROOT, root).replace(_REFUSE, refuse)
+        for id_ in self.sets:
+            for version in BITS:
+                body = body.replace(f"${id_}/{version}", set_title(serials[id_], id_, version))
+        return body
 
     def titles(self, root: str) -> list[tuple[str, str]]:
         """(kind, name) of each object, in an order in which they can be deleted."""
@@ -126,17 +138,27 @@ class _Way:
         #: Whether a rule's verdict is another one than in the other direction.
         self.differs = any(rule.action is Action.PASS for rule in rules)
 
-    def expression(self, version: IPVersion, field: Field) -> str:
+    def expression(self, table: Table, field: Field) -> str:
         """What of a packet is compared."""
-        return _EXPRESSIONS[field][bool(self.suffix)].format("ip" if version == 4 else "ip6")
+        swapped = bool(self.suffix) and not _is_icmp_word(table, field)
+        return _EXPRESSIONS[field][swapped].format("ip" if table.version == 4 else "ip6")
 
-    def rule(self, version: IPVersion, cells: Cells, element: Element) -> str:
+    def interval(self, table: Table, field: Field, interval: Interval) -> Interval:
+        """What ``interval`` of the first packet is in the packets of this way."""
+        if not self.suffix or not _is_icmp_word(table, field) or interval[0] < 0:
+            return interval
+        type_ = _INVERSE[table.protocol or 0].get(interval[0] >> 8, interval[0] >> 8)
+        return type_ << 8 | interval[0] & 0xFF, type_ << 8 | interval[1] & 0xFF
+
+    def rule(self, table: Table, cells: Cells, element: Element) -> str:
         """The rule that compares what is not known of a packet in its cell, and decides."""
         matches = [
-            f"{self.expression(version, field)} {_interval(version, field, element.box[field])} "
+            f"{self.expression(table, field)} "
+            f"{_interval(table.version, field, self.interval(table, field, element.box[field]))} "
             for field in cells.conditions(element.box)
             if field not in _PORTS or element.box[field] != _EVERY_PORT  # packets of a table with ports have some
         ]
+        matches += [f"{self.expression(table, field)} @${id_}/{table.version} " for field, id_ in element.sets]
         comment, verdict = self._decided[element.rule]
         return f"{''.join(matches)}counter {verdict} {comment}"
 
@@ -149,32 +171,55 @@ class _Way:
 class _Lookup:
     """A step that is one lookup in a map, whichever way."""
 
-    def __init__(self, version: IPVersion, step: Hash | Ranges) -> None:
-        self.version = version
+    def __init__(self, table: Table, step: Hash | Ranges) -> None:
+        self.table = table
+        self.step = step
         self.intervals = isinstance(step, Ranges)
-        self.cells = Cells(version)
-        self.buckets: list[tuple[str, tuple[Element, ...]]]
         if isinstance(step, Ranges):
+            self.cells = Cells(table.version)
             self._key = [(field, "") for field in step.fields]
-            self.buckets = [
-                (" . ".join([_interval(version, field, element.box[field]) for field in step.fields]), (element,))
-                for element in step.members
-            ]
-            self.chains: dict[str, tuple[Element, ...]] = {}
+            self.buckets: list[tuple[Element, ...]] = [(element,) for element in step.members]
+            self.chained = [False] * len(self.buckets)
         else:
-            self.cells = Cells(version, step.key)
-            self._key = [(field, _mask(version, field, bits)) for field, bits in step.key]
-            self.buckets = [(_cell(version, step.key, values), bucket) for values, bucket in step.buckets.items()]
-            self.chains = {key: bucket for key, bucket in self.buckets if not self.cells.is_verdict(bucket)}
+            self.cells = Cells(table.version, step.key)
+            self._key = [(field, _mask(table.version, field, bits)) for field, bits in step.key]
+            self.buckets = list(step.buckets.values())
+            self.chained = [not self.cells.is_verdict(bucket) for bucket in self.buckets]
+        #: Whether an answer has other values in the fields of the key than the packet that it answers.
+        self.differs = any(_is_icmp_word(table, field) for field, _ in self._key)
 
     @property
     def types(self) -> str:
         """Of the map's keys."""
-        return " . ".join([_TYPES.get(field, f"ipv{self.version}_addr") for field, _ in self._key])
+        return " . ".join([_TYPES.get(field, f"ipv{self.table.version}_addr") for field, _ in self._key])
 
     def expression(self, way: _Way) -> str:
         """What of a packet is looked up."""
-        return " . ".join([way.expression(self.version, field) + mask for field, mask in self._key])
+        return " . ".join([way.expression(self.table, field) + mask for field, mask in self._key])
+
+    def keys(self, way: _Way) -> list[str]:
+        """The keys of the buckets."""
+        version = self.table.version
+        if isinstance(self.step, Ranges):
+            return [
+                " . ".join(
+                    [
+                        _interval(version, field, way.interval(self.table, field, element.box[field]))
+                        for field in self.step.fields
+                    ]
+                )
+                for element in self.step.members
+            ]
+        shifts = [(field, BITS[version][field] - bits) for field, bits in self.step.key]
+        return [
+            " . ".join(
+                [
+                    _value(version, field, way.interval(self.table, field, (value << shift, value << shift))[0])
+                    for (field, shift), value in zip(shifts, values, strict=True)
+                ]
+            )
+            for values in self.step.buckets
+        ]
 
 
 class _Writer:
@@ -187,7 +232,8 @@ class _Writer:
     def layout(self, parts: tuple[Part, ...]) -> Layout:
         """All that was collected, as the layout of ``parts``."""
         ordered = sorted(self._objects, key=itemgetter(0))
-        return Layout(parts, "".join(self._text), tuple((kind, title) for _, kind, title in ordered))
+        sets = frozenset[str]().union(*(rule.sets for part in parts for rule in part.rules))
+        return Layout(parts, "".join(self._text), tuple((kind, title) for _, kind, title in ordered), sets)
 
     def stratum(self, entry: str, name: str, form: Form, ways: Sequence[_Way]) -> None:
         """The chains of a stratum, entered by ``entry``, below all that was collected before."""
@@ -210,10 +256,10 @@ class _Writer:
             if isinstance(step, Linear):
                 everywhere = Cells(table.version)
                 for way, own in zip(ways, lines, strict=True):
-                    own += [way.rule(table.version, everywhere, element) for element in step.members]
+                    own += [way.rule(table, everywhere, element) for element in step.members]
                 continue
-            lookup = _Lookup(table.version, step)
-            if lookup.chains and place + 1 < len(table.steps):
+            lookup = _Lookup(table, step)
+            if any(lookup.chained) and place + 1 < len(table.steps):
                 onward = f"{title}/{place + 1}"
             for way, own in zip(ways, lines, strict=True):
                 miss = f"goto {onward}{way.suffix}" if onward else way.onward
@@ -227,22 +273,22 @@ class _Writer:
 
     def _lookup(self, title: str, lookup: _Lookup, way: _Way, miss: str, depth: int) -> str:
         """The rule that looks something up in a map; what its buckets do not decide goes to ``miss``."""
-        turns = bool(lookup.chains) or way.differs
+        turns = any(lookup.chained) or lookup.differs or way.differs
         name = title + way.suffix if turns else title
         if turns or not way.suffix:
             elements = []
-            for number, (key, bucket) in enumerate(lookup.buckets):
-                if key in lookup.chains:
+            for number, (key, bucket) in enumerate(zip(lookup.keys(way), lookup.buckets, strict=True)):
+                if lookup.chained[number]:
                     chain = f"{title}/{number}{way.suffix}"
                     elements.append(f"{key} : goto {chain}")
-                    rules = [way.rule(lookup.version, lookup.cells, element) for element in bucket]
+                    rules = [way.rule(lookup.table, lookup.cells, element) for element in bucket]
                     self._chain(chain, [*rules, miss], depth + 1)
                 else:
                     elements.append(way.element(key, bucket[0]))
             lines = [f"type {lookup.types} : verdict"]
             # A hash of no fixed size grows after it is filled, and counters read meanwhile are missed, or met twice.
             lines += ["flags interval" if lookup.intervals else f"size {len(elements)}"]
-            lines += ["counter"] * (len(lookup.chains) < len(lookup.buckets))
+            lines += ["counter"] * (not all(lookup.chained))
             listed = ",\n".join(elements)
             self._object("map", name, [*lines, f"elements = {{\n{listed}\n}}"], depth)
         return f"{lookup.expression(way)} vmap @{name}"
@@ -260,9 +306,9 @@ def _mask(version: IPVersion, field: Field, bits: int) -> str:
     return "" if bits == size else f" & {_value(version, field, (1 << size) - (1 << size - bits))}"
 
 
-def _cell(version: IPVersion, key: Sequence[KeyPart], values: Sequence[int]) -> str:
-    parts = zip(key, values, strict=True)
-    return " . ".join([_value(version, field, value << BITS[version][field] - bits) for (field, bits), value in parts])
+def _is_icmp_word(table: Table, field: Field) -> bool:
+    """Whether the field is the type and code of ICMP, which an answer inverts where others swap ports."""
+    return field is Field.SOURCE_PORT and table.protocol in _INVERSE
 
 
 def _interval(version: IPVersion, field: Field, interval: Interval) -> str:

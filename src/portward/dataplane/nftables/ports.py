@@ -2,6 +2,7 @@
 
 import structlog
 
+from portward.dataplane.addresses import AddressSets
 from portward.dataplane.lists import ListKey, Part, Policies, RuleList, deny_all, rule_list
 from portward.dataplane.nftables.foreign import ELSEWHERE
 from portward.dataplane.nftables.namespace import RouterNamespace
@@ -29,7 +30,9 @@ def unsuitable(covered: CoveredPort) -> str | None:
     return None
 
 
-def enforce(namespace: RouterNamespace, ports: list[CoveredPort], policies: Policies) -> dict[str, str | None]:
+def enforce(
+    namespace: RouterNamespace, ports: list[CoveredPort], policies: Policies, sets: AddressSets
+) -> dict[str, str | None]:
     """Make the namespace enforce its ports; says port by port what is wrong."""
     where = "the agent's own namespace" if namespace.name is None else f"namespace {namespace.name}"
     claims: dict[str, list[CoveredPort]] = {}
@@ -39,6 +42,7 @@ def enforce(namespace: RouterNamespace, ports: list[CoveredPort], policies: Poli
     wrong: dict[str, str] = {}
     devices: dict[str, DeviceLists] = {}
     lists: dict[ListKey, tuple[Part, ...]] = {}
+    named = frozenset[str]()
     for device, claimants in claims.items():
         try:
             egress, ingress = _lists_of(claimants, policies)
@@ -47,8 +51,9 @@ def enforce(namespace: RouterNamespace, ports: list[CoveredPort], policies: Poli
             egress = ingress = deny_all()
         devices[device] = DeviceLists(egress.key, ingress.key)
         lists |= {egress.key: egress.parts, ingress.key: ingress.parts}
+        named |= egress.sets | ingress.sets
     try:
-        namespace.apply(Wanted(devices, lists))
+        namespace.apply(Wanted(devices, lists, sets.of(sorted(named))))
         for device in claims.keys() - wrong.keys():
             has_master = namespace.links().get(device)
             if has_master is None:

@@ -4,6 +4,7 @@ from typing import NamedTuple
 
 import msgspec
 
+from portward.dataplane.addresses import Members
 from portward.dataplane.lists import ListKey, Part
 
 
@@ -19,3 +20,4 @@ class Wanted(msgspec.Struct, frozen=True):
 
     devices: dict[str, DeviceLists] = {}
     lists: dict[ListKey, tuple[Part, ...]] = {}
+    sets: dict[str, Members] = {}  # those that rules of the lists name, by id

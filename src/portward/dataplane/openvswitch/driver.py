@@ -13,6 +13,7 @@ from typing import Literal, TypeVar
 
 import structlog
 
+from portward.dataplane.addresses import AddressSets
 from portward.dataplane.lists import Policies, RuleList, rule_list
 from portward.dataplane.netns import in_namespace
 from portward.dataplane.openvswitch.bridge import Bridge, Step
@@ -71,6 +72,7 @@ class OpenvswitchDataplane:
         self._reflector = Reflector(bridge, run_dir)
         self._zones = Zones(*zones)
         self._policies = Policies()
+        self._sets = AddressSets()
         self._unfinished = False
         self._said: dict[str, str] = {}
         self._watch = select.epoll()
@@ -108,6 +110,7 @@ class OpenvswitchDataplane:
         if not ports and not self._bridge.is_ours():
             return {}
         self._policies.update(state.policies)
+        self._sets.update(state.sets)
         for _ in range(_ATTEMPTS):
             errors = self._attempt(ports, state, view)
             self._ovsdb.update()
@@ -139,7 +142,8 @@ class OpenvswitchDataplane:
                 continue
             errors[covered.port.id] = reflector_error or _inexact(userspace, egress, ingress)
             key = f"{egress.key} {ingress.key}"
-            profiles[key] = Profile(egress.parts, ingress.parts)
+            named = self._sets.of(sorted(egress.sets | ingress.sets))
+            profiles[key] = Profile(egress.parts, ingress.parts, tuple(named.values()))
             profile_of[covered.port.id] = key
         numbers = number_all(sorted(profiles))
         for covered in ports:

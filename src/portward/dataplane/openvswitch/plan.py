@@ -11,7 +11,10 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from portward.compiler import BITS
+from portward.dataplane.addresses import Members
 from portward.dataplane.lists import Part
+from portward.dataplane.openvswitch import sets
 from portward.dataplane.openvswitch.flows import Flow
 from portward.dataplane.openvswitch.policies import PolicyFlows, policy_flows, profile_flows
 from portward.dataplane.openvswitch.ports import (
@@ -29,10 +32,11 @@ from portward.model import Rule
 
 
 class Profile(NamedTuple):
-    """The two lists that decide for a port."""
+    """The two lists that decide for a port, and what the address sets hold that their rules name."""
 
     egress: tuple[Part, ...]
     ingress: tuple[Part, ...]
+    sets: tuple[Members, ...] = ()
 
 
 class Wanted(msgspec.Struct, frozen=True, kw_only=True):
@@ -58,6 +62,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     sections: dict[Hashable, Section] = {}
     policies: dict[int, PolicyFlows] = {}
+    pages: dict[tuple[int, int, int], sets.Source] = {}  # by table, page and IP version
     epochs: dict[int, tuple[Profile, int]] = {}  # by profile: what is enforced, and the mark of what that accepted
 
     @property
@@ -88,13 +93,18 @@ def plan(wanted: Wanted, before: Plan, epoch: int) -> Plan:
         fixed_flows(beside=wanted.beside, userspace=wanted.userspace, reflector=wanted.reflector),
     )
     numbers, policies = _policies(wanted.profiles.values(), before)
+    lookups = {number: policy.lookups for number, policy in policies.items()}
+    pages = _pages(wanted, lookups, before, sections)
     for number, policy in policies.items():
         old = before.sections.get(("policy", number))
         same = old is not None and before.policies.get(number) is policy
         sections["policy", number] = (
             old
             if same and old is not None
-            else Section(policy.rules.keys(), tuple(flow for made in policy.rules.values() for flow in made.flows))
+            else Section(
+                (policy.rules.keys(), policy.lookups),
+                tuple(flow for made in policy.rules.values() for flow in made.flows),
+            )
         )
     epochs: dict[int, tuple[Profile, int]] = {}
     for number, profile in wanted.profiles.items():
@@ -106,11 +116,34 @@ def plan(wanted: Wanted, before: Plan, epoch: int) -> Plan:
         mark = epochs[number][1]
         section(
             ("profile", number),
-            (profile, mark, numbers),
-            profile_flows(number, mark, profile.egress, profile.ingress, numbers),
+            (profile, mark, numbers, lookups),
+            profile_flows(number, mark, profile.egress, profile.ingress, numbers, lookups),
         )
     _ports(wanted, section)
-    return Plan(sections=sections, policies=policies, epochs=epochs)
+    return Plan(sections=sections, policies=policies, pages=pages, epochs=epochs)
+
+
+def _pages(
+    wanted: Wanted, lookups: Mapping[int, sets.Lookups], before: Plan, sections: dict[Hashable, Section]
+) -> dict[tuple[int, int, int], sets.Source]:
+    """Add the sections of address sets: of pages on which nothing changed as they were, of others what differs."""
+    members = {one.id: one for profile in wanted.profiles.values() for one in profile.sets}
+    sources: dict[tuple[int, int, int], sets.Source] = {}
+    for place, side in enumerate(sets.SIDES):
+        for page, bits in sets.pages_of({number: both[place] for number, both in lookups.items()}).items():
+            for version in BITS:
+                source = sources[side.table, page, version] = sets.source_of(bits, members)
+                same = before.pages.get((side.table, page, version)) == source
+                parts = {} if same else sets.parts(bits, members, version)
+                for part in range(sets.PARTS):
+                    key = sets.part_key(side, page, version, part)
+                    old = before.sections.get(key)
+                    values = parts.get(part)
+                    if old is not None and (same or old.source == values):
+                        sections[key] = old
+                    elif values:
+                        sections[key] = Section(values, tuple(sets.part_flows(side, page, version, values)))
+    return sources
 
 
 def _ports(wanted: Wanted, section: Any) -> None:
@@ -140,12 +173,27 @@ def _policies(profiles: Iterable[Profile], before: Plan) -> tuple[dict[str, int]
             if part.policy_id is not None and part.rules:
                 rules[part.policy_id] = part.rules
     numbers = number_all(sorted(rules))
+    named = {number: _named(rules[id_], before.policies.get(number)) for id_, number in numbers.items()}
+    found = [
+        sets.allocate(
+            {number: both[place] for number, both in named.items()},
+            {number: old.lookups[place] for number, old in before.policies.items()},
+        )
+        for place in range(len(sets.SIDES))
+    ]
     made: dict[int, PolicyFlows] = {}
     for id_, number in numbers.items():
         old = before.policies.get(number)
-        same = old is not None and old.source is rules[id_]
-        made[number] = old if same and old is not None else policy_flows(number, rules[id_], old)
+        lookups = found[0][number], found[1][number]
+        same = old is not None and old.source is rules[id_] and old.lookups == lookups
+        made[number] = old if same and old is not None else policy_flows(number, rules[id_], lookups, old)
     return numbers, made
+
+
+def _named(rules: tuple[Rule, ...], before: PolicyFlows | None) -> tuple[frozenset[str], frozenset[str]]:
+    if before is not None and before.source is rules:
+        return frozenset(before.lookups[0].bits), frozenset(before.lookups[1].bits)
+    return sets.named_sets(rules)
 
 
 def number_all(names: Sequence[str]) -> dict[str, int]:

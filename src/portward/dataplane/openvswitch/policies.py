@@ -24,7 +24,8 @@ from portward.dataplane.openvswitch.flows import (
     Resubmit,
 )
 from portward.dataplane.openvswitch.layout import POSITION_BITS, POSITION_FIRST, STRATUM_SIZE, Table, flag
-from portward.dataplane.openvswitch.tables import flow, to_position
+from portward.dataplane.openvswitch.sets import NO_SETS, Lookups, ask, conditions
+from portward.dataplane.openvswitch.tables import TRACKED_VALID, flow, to_position
 from portward.model import DCCP, SCTP, IPVersion, PortRange, Prefix, Rule, Stratum
 from portward.model import Action as RuleAction
 
@@ -33,7 +34,6 @@ _FIRST_PRIORITY, _LAST_PRIORITY = 1, 65000
 #: Priorities between neighbours at first: room to put rules between them without moving any.
 _GAP = 32
 _STRATA = list(Stratum)
-_VALID = Condition(Field.CT_STATE, CtState.TRK, CtState.TRK | CtState.INV)
 #: One condition for each value that a field may have: all of them together are what a rule asks of the field.
 _Alternatives = list[Condition | None]
 
@@ -43,6 +43,7 @@ class RuleFlows(NamedTuple):
 
     rule: Rule
     priority: int
+    sets: tuple[Condition, ...]  # that the address sets which it names hold the packet's addresses
     flows: tuple[Flow, ...]
 
 
@@ -51,12 +52,16 @@ class PolicyFlows(NamedTuple):
 
     number: int
     source: Sequence[Rule]  # enabled rules
+    lookups: Lookups
     rules: dict[str, RuleFlows]  # those that can be first, by id
 
 
-def policy_flows(number: int, rules: Sequence[Rule], before: PolicyFlows | None = None) -> PolicyFlows:
+def policy_flows(
+    number: int, rules: Sequence[Rule], lookups: Lookups = NO_SETS, before: PolicyFlows | None = None
+) -> PolicyFlows:
     """The flows of a policy's enabled ``rules``; those that can never be first have none.
 
+    ``lookups`` say where it finds the address sets that they name.
     ``before`` is what it was: rules that stay keep their priorities and so their flows, as far as there is room.
     """
     hidden = compile_rules(rules, lookups=False).unreachable
@@ -66,10 +71,11 @@ def policy_flows(number: int, rules: Sequence[Rule], before: PolicyFlows | None 
     made = {}
     for rule, priority in zip(kept, priorities, strict=True):
         old = known.get(rule.id)
-        if old is None or old.priority != priority or old.rule != rule:
-            old = RuleFlows(rule, priority, tuple(_rule_flows(number, priority, rule)))
+        named = tuple(conditions(rule, lookups))
+        if old is None or old.priority != priority or old.rule != rule or old.sets != named:
+            old = RuleFlows(rule, priority, named, tuple(_rule_flows(number, priority, rule, named)))
         made[rule.id] = old
-    return PolicyFlows(number, rules, made)
+    return PolicyFlows(number, rules, lookups, made)
 
 
 def unmatched(rules: Sequence[Rule], *, userspace: bool) -> str | None:
@@ -91,15 +97,21 @@ def _names_dccp_ports(rule: Rule) -> bool:
 
 
 def profile_flows(
-    profile: int, epoch: int, egress: Sequence[Part], ingress: Sequence[Part], numbers: Mapping[str, int]
+    profile: int,
+    epoch: int,
+    egress: Sequence[Part],
+    ingress: Sequence[Part],
+    numbers: Mapping[str, int],
+    lookups: Mapping[int, Lookups],
 ) -> Iterator[Flow]:
     """How the ports of ``profile`` go through their two lists, and which connections are accepted.
 
-    ``epoch`` marks what these lists, as they are now, accepted. ``numbers`` are those of policies.
+    ``epoch`` marks what these lists, as they are now, accepted. ``numbers`` are those of policies, ``lookups`` say
+    where these find their address sets.
     """
     mine = (Field.REG10, profile)
     fresh = Condition(Field.CT_MARK, epoch)
-    yield flow(Table.STATE, 100, [mine, _VALID, fresh], Resubmit(Table.ADMIT))
+    yield flow(Table.STATE, 100, [mine, TRACKED_VALID, fresh], Resubmit(Table.ADMIT))
     if not egress and not ingress:
         # Nobody covers its ports: what connection tracking has no connection for passes, too.
         for unknown in (CtState.INV, CtState.REL):
@@ -109,7 +121,7 @@ def profile_flows(
         accept = (Commit(Field.REG11, epoch), Resubmit(Table.ADMIT))
         yield flow(Table.ALLOW, 100, [mine, (Field.ETH_TYPE, eth_type)], *accept)
     for to_vm, parts in ((False, egress), (True, ingress)):
-        for position, actions in _walk(parts, numbers).items():
+        for position, actions in _walk(parts, numbers, lookups).items():
             if actions:
                 at = Condition(Field.REG15, position << POSITION_FIRST, ((1 << POSITION_BITS) - 1) << POSITION_FIRST)
                 side = flag(to_vm=to_vm)
@@ -117,7 +129,9 @@ def profile_flows(
                 yield flow(Table.NEXT, 100, [mine, here], *actions)
 
 
-def _walk(parts: Sequence[Part], numbers: Mapping[str, int]) -> dict[int, tuple[Action, ...]]:
+def _walk(
+    parts: Sequence[Part], numbers: Mapping[str, int], lookups: Mapping[int, Lookups]
+) -> dict[int, tuple[Action, ...]]:
     """What is done at each position of a list: the next policy, or the end. No actions: what comes there is denied."""
     end: tuple[Action, ...] = ()
     if not any(part.stratum is Stratum.TENANT for part in parts):
@@ -134,7 +148,8 @@ def _walk(parts: Sequence[Part], numbers: Mapping[str, int]) -> dict[int, tuple[
                     onward = ()
                 elif part.rules and part.policy_id is not None:
                     here = Load(Field.REG15, position + 1, POSITION_FIRST, POSITION_BITS)
-                    onward = (Load(Field.REG8, numbers[part.policy_id]), here, Resubmit(Table.POLICY))
+                    number = numbers[part.policy_id]
+                    onward = (Load(Field.REG8, number), here, *ask(lookups[number]), Resubmit(Table.POLICY))
             steps[position] = onward
     return steps
 
@@ -186,19 +201,25 @@ def _descending(placed: Sequence[tuple[int, int]]) -> list[tuple[int, int]]:
     return chain[::-1]
 
 
-def _rule_flows(number: int, priority: int, rule: Rule) -> Iterator[Flow]:
+def _rule_flows(number: int, priority: int, rule: Rule, sets: Sequence[Condition]) -> Iterator[Flow]:
     base: list[Condition] = [
         Condition(Field.REG8, number),
         Condition(Field.ETH_TYPE, _ETH_TYPE[rule.ip_version]),
         *_address(rule.ip_version, rule.source, source=True),
         *_address(rule.ip_version, rule.destination, source=False),
+        *sets,
     ]
     if rule.protocol is not None:
         base.append(Condition(Field.CT_NW_PROTO, rule.protocol))
     if _names_dccp_ports(rule):
-        yield flow(Table.POLICY, priority, [*base, _VALID])
+        yield flow(Table.POLICY, priority, [*base, TRACKED_VALID])
         return
-    yield from _with_ports(number, priority, [*base, _VALID], rule)
+    # Of ICMP, connection tracking keeps type and code where other protocols have their ports.
+    if rule.icmp_type is not None:
+        base.append(Condition(Field.CT_TP_SRC, rule.icmp_type))
+    if rule.icmp_code is not None:
+        base.append(Condition(Field.CT_TP_DST, rule.icmp_code))
+    yield from _with_ports(number, priority, [*base, TRACKED_VALID], rule)
 
 
 def _with_ports(number: int, priority: int, base: list[Condition], rule: Rule) -> Iterator[Flow]:

@@ -43,6 +43,8 @@ _THEIR_NORMAL = (60, 62, 94)
 #: Tables of others that may hold hooks of ours.
 HOOKED = frozenset({Table.CLASSIFY, _THEIR_INGRESS, *_THEIR_NORMAL})
 _MULTICAST_BIT = 1 << 40
+#: What connection tracking knows, and does not call invalid: only that has addresses and ports of a connection.
+TRACKED_VALID = Condition(Field.CT_STATE, CtState.TRK, CtState.TRK | CtState.INV)
 _TAGGED = Condition(Field.VLAN_VID, 0x1000, 0x1000)
 #: The source of answers to rejected frames: locally administered, and nobody's.
 _ANSWER_MAC = 0x027077000000
@@ -208,14 +210,17 @@ def to_position(position: int) -> tuple[Action, ...]:
 
 
 def _admit(beside: bool) -> Iterator[Flow]:
-    table, clean = Table.ADMIT, (CtClear(), Load(Field.XXREG0, 0), Load(Field.XXREG1, 0))
+    # The tables of others find no register of ours but those that say where the packet is.
+    unused = (Field.REG9, Field.REG12, Field.XXREG0, Field.XXREG1)
+    table = Table.ADMIT
+    clean: tuple[Action, ...] = (CtClear(), *(Load(field, 0) for field in unused))
     onward = Resubmit(Table.CLASSIFY if beside else Table.DELIVER)
     yield flow(table, 100, [flag(past_egress=False)], *clean, set_bit(Bits.PAST_EGRESS), onward)
     yield flow(table, 90, [flag(past_egress=True)], CtClear(), OutputField(Field.REG14))
     if beside:
         theirs = (Move(Field.REG14, Field.REG5, 32), Move(Field.REG13, Field.REG6, 32), Resubmit(_THEIR_INGRESS))
         match = [flag(past_egress=True, secured=True)]
-        yield flow(table, 95, match, CtClear(), set_bit(Bits.PAST_INGRESS), *theirs)
+        yield flow(table, 95, match, *clean, set_bit(Bits.PAST_INGRESS), *theirs)
 
 
 def _deliver() -> Iterator[Flow]:
