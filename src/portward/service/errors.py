@@ -188,3 +188,33 @@ class OverQuota(Conflict):
     """The project has as many as it may have."""
 
     template = "Quota exceeded for resources: ['{}']."
+
+
+class FirewallObjectGuarded(Forbidden):
+    """What an admin or baseline group is or uses, which admins alone may change."""
+
+    template = "{} {} is, or is used by, a firewall group of the stratum admin or baseline: only admins may change it."
+
+
+class FirewallRulePassAdminOnly(Forbidden):
+    """A rule that passes, made by a member."""
+
+    template = "Only admins may make rules with the action pass."
+
+
+class FirewallRulePassMisplaced(Conflict):
+    """A rule that passes, in a policy of a group of another stratum than admin."""
+
+    template = (
+        "Firewall rule {} has the action pass, which only firewall groups of the stratum admin may apply, and a group "
+        "of another stratum would."
+    )
+
+
+class FirewallGroupUsesForeign(Conflict):
+    """An admin or baseline group that would use what others than admins decide about."""
+
+    template = (
+        "Firewall group {} is of the stratum admin or baseline, and would use {}: all that it uses must belong to its "
+        "own project, and a firewall group that it names as an address must be of the stratum admin or baseline too."
+    )
