@@ -1,9 +1,10 @@
 """Small values for packet tests: rules, policies and guards by what matters in the test, ids made up."""
 
 import uuid
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from ipaddress import ip_network
+from typing import Any
 
 import msgspec
 
@@ -15,6 +16,8 @@ from portward.model import (
     TCP,
     UDP,
     Action,
+    Address,
+    AddressSet,
     CoveredPort,
     Direction,
     Group,
@@ -48,7 +51,10 @@ def rule(
     *,
     source: str | None = None,
     destination: str | None = None,
+    source_set: str | None = None,
+    destination_set: str | None = None,
     source_ports: int | str | None = None,
+    icmp_type: int | None = None,
     version: IPVersion = 4,
     enabled: bool = True,
 ) -> Rule:
@@ -61,12 +67,15 @@ def rule(
         protocol=_PROTOCOLS[protocol],
         source=None if source is None else ip_network(source),
         destination=None if destination is None else ip_network(destination),
+        source_set=source_set,
+        destination_set=destination_set,
         source_port=_range(source_ports),
         destination_port=_range(ports),
+        icmp_type=icmp_type,
     )
 
 
-def both(action: str, protocol: str | None = None, ports: int | str | None = None, **fields: bool) -> list[Rule]:
+def both(action: str, protocol: str | None = None, ports: int | str | None = None, **fields: Any) -> list[Rule]:
     """The same rule for IPv4 and for IPv6."""
     return [rule(action, protocol, ports, version=4, **fields), rule(action, protocol, ports, version=6, **fields)]
 
@@ -77,6 +86,11 @@ def policy(*rules: Rule | list[Rule], id: str | None = None) -> Policy:
     for item in rules:
         flat += item if isinstance(item, list) else [item]
     return Policy(id=id or new_id(), version=0, rules=tuple(flat))
+
+
+def address_set(id: str, *members: str | Address) -> AddressSet:
+    """An address set; the version is given to it when it is enforced."""
+    return AddressSet(id=id, version=0, members=tuple(ip_network(str(member)) for member in members))
 
 
 def edited(old: Policy, *rules: Rule | list[Rule]) -> Policy:
@@ -110,8 +124,12 @@ def guarded_ports(lab: Lab) -> dict[str, LabPort]:
     return lab.ports | lab.vm_ports
 
 
-def state_of(ports: Mapping[str, LabPort], guards: Mapping[str, Guard], old: HostState) -> HostState:
+def state_of(
+    ports: Mapping[str, LabPort], guards: Mapping[str, Guard], old: HostState, sets: Iterable[AddressSet] = ()
+) -> HostState:
     """The state after ``old`` in which the port of each network of ``guards`` is protected by its guard.
+
+    ``sets`` are those that its rules may name.
 
     Ports of virtual machines are all part of it, protected or not: a switch has to know them.
     """
@@ -124,8 +142,15 @@ def state_of(ports: Mapping[str, LabPort], guards: Mapping[str, Guard], old: Hos
                 known = before.get(item.id)
                 version = known.version if known is not None and known.rules == item.rules else generation
                 policies[item.id] = msgspec.structs.replace(item, version=version)
+    known_sets = {set_.id: set_ for set_ in old.sets}
     return HostState(
         generation=generation,
+        sets=tuple(
+            known
+            if (known := known_sets.get(set_.id)) and known.members == set_.members
+            else msgspec.structs.replace(set_, version=generation)
+            for set_ in sets
+        ),
         ports=tuple(
             CoveredPort(port=port.to_model(), groups=(guards[network].group(),) if network in guards else ())
             for network, port in ports.items()

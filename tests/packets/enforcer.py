@@ -6,14 +6,14 @@ One for both kinds of port: what the lab has between its hosts says which datapl
 import itertools
 import select
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from packets.builders import Guard, expected, guarded_ports, state_of
 from portward.dataplane.nftables.driver import NftablesDataplane
 from portward.dataplane.openvswitch.driver import OpenvswitchDataplane
 from portward.dataplane.protocol import Dataplane
 from portward.lab import Lab, ProbeRequest, probe_all
-from portward.model import HostState
+from portward.model import AddressSet, HostState
 
 #: The kinds of ports that one suite is for.
 KINDS = ("router", "vm")
@@ -35,9 +35,9 @@ class Enforcer:
             self.dataplane.cleanup()
         self.dataplane.close()
 
-    def __call__(self, **guards: Guard) -> HostState:
-        """Protect the port of each network named with its guard, all others with none."""
-        self.state = state_of(self.ports, guards, self.state)
+    def __call__(self, *, sets: Iterable[AddressSet] = (), **guards: Guard) -> HostState:
+        """Protect the port of each network named with its guard, all others with none; rules may name ``sets``."""
+        self.state = state_of(self.ports, guards, self.state, sets)
         report = self.dataplane.apply(self.state)
         assert report.generation == self.state.generation
         assert [port for port in report.ports if port.error] == []

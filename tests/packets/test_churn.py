@@ -8,21 +8,35 @@ import random
 import socket
 import time
 from collections import Counter
+from collections.abc import Iterator
 from contextlib import ExitStack
 from dataclasses import dataclass, replace
+from ipaddress import ip_network
 from itertools import cycle, permutations
 from types import TracebackType
 from typing import Self
 
+import msgspec
 import pytest
 
-from packets.builders import ALLOW_ALL, Guard, both, expected, guarded_ports, policy, rule, state_of
+from packets.builders import (
+    ALLOW_ALL,
+    Guard,
+    address_set,
+    both,
+    expected,
+    guarded_ports,
+    new_id,
+    policy,
+    rule,
+    state_of,
+)
 from packets.enforcer import KINDS, Enforcer
 from packets.soak import rounds, seed
 from portward.dataplane.netns import in_namespace
 from portward.lab import Datagram, Host, Lab, Outcome, ProbeRequest, Stream, probe_all
 from portward.lab.counters import Counters, Place
-from portward.model import UDP, HostState, Policy, Rule
+from portward.model import UDP, AddressSet, HostState, Policy, Rule
 
 CHANGES = {"router": 1000, "vm": 400}
 DENIED, DENIED_FRESH, ALLOWED, ALLOWED_FRESH = 9, 11, 10, 12
@@ -33,6 +47,8 @@ RATES = {"router": (50_000, 2_000), "vm": (2_000, 300)}
 SHORT, LONG = 0.01, 1.0
 #: Packets of new connections that follow a change on each flow that it turns; one more is of an old connection.
 FRESH = 5
+#: Ways to make a change of one kind that are tried before another kind is taken, to find one that turns a flow.
+_WAYS = 6
 #: Source ports of these packets: what counts them tells them from probes.
 OLD_PORTS, NEW_PORTS = range(20_000, 20_100), range(20_100, 30_000)
 
@@ -66,6 +82,12 @@ class Rules:
         return policy(FILLERS[self.shape], denied, list(self.loose), both("allow", "udp", "1:99"), id=self.id)
 
 
+#: Address sets that rules may name, of senders and of receivers.
+_SET_IDS = SENDERS, MORE_SENDERS, RECEIVERS = new_id(), new_id(), new_id()
+#: Members that change nothing for anybody here, so that a set is large and an address has many neighbours.
+_CROWD = tuple(f"10.201.{number >> 8}.{number & 255}/32" for number in range(0, 1000, 2))
+
+
 @dataclass(frozen=True)
 class World:
     """What is enforced: blue is always guarded, red and green at times."""
@@ -77,10 +99,14 @@ class World:
     crossed: bool = False  # whether green is guarded by the policy that blue is not
     red: Guard | None = None
     green: Guard | None = None
+    members: tuple[tuple[str, frozenset[str]], ...] = tuple((id_, frozenset()) for id_ in _SET_IDS)
 
     @property
     def used(self) -> Rules:
         return self.second if self.uses_second else self.first
+
+    def sets(self) -> list[AddressSet]:
+        return [address_set(id_, *_CROWD, *sorted(members)) for id_, members in self.members]
 
     def guards(self) -> dict[str, Guard]:
         used = self.used.policy()
@@ -96,8 +122,9 @@ class World:
 class Changes:
     """Random changes of every kind that exists, from one world to the next."""
 
-    def __init__(self, chance: random.Random) -> None:
+    def __init__(self, chance: random.Random, candidates: dict[str, list[str]]) -> None:
         self._chance = chance
+        self._candidates = candidates  # for membership, by set
         self.kinds = {
             "rule inserted": self._insert,
             "rule removed": self._remove,
@@ -115,17 +142,37 @@ class Changes:
                 world, green=world.green or Guard(egress=ALLOW_ALL), crossed=True, uses_second=not world.uses_second
             ),
             "shape of the policy": self._shape,
+            "member of an address set": lambda world: self._member(world, 1),
+            "members of several sets": lambda world: self._member(self._member(world, 1), 2),
+            "rule and member at once": lambda world: self._insert(self._member(world, 1)),
         }
 
-    def next(self, world: World) -> tuple[str, World]:
+    def next(self, world: World) -> Iterator[tuple[str, World]]:
+        """A few ways to make one kind of change."""
         kind = self._chance.choice(list(self.kinds))
-        return kind, self.kinds[kind](world)
+        for _ in range(_WAYS):
+            yield kind, self.kinds[kind](world)
 
     def _rule(self) -> Rule:
         action = self._chance.choices(["allow", "deny", "reject"], [5, 4, 1])[0]
         first = self._chance.choice(TOGGLED)
         last = self._chance.choice((first, first, TOGGLED[-1]))
-        return self._chance.choice(both(action, "udp", f"{first}:{last}"))
+        fields = self._chance.choice(
+            (
+                {},
+                {"source_set": SENDERS},
+                {"source_set": MORE_SENDERS},
+                {"destination_set": RECEIVERS},
+                {"source_set": SENDERS, "destination_set": RECEIVERS},
+            )
+        )
+        return self._chance.choice(both(action, "udp", f"{first}:{last}", **fields))
+
+    def _member(self, world: World, count: int) -> World:
+        members = dict(world.members)
+        for id_ in self._chance.sample(_SET_IDS, count):
+            members[id_] ^= {self._chance.choice(self._candidates[id_])}
+        return replace(world, members=tuple(members.items()))
 
     def _shape(self, world: World) -> World:
         edited = self._edit(world)
@@ -161,7 +208,7 @@ class Changes:
         if rules:
             at = self._chance.randrange(len(rules))
             old = rules[at]
-            rules[at] = both(old.action, "udp", str(old.destination_port), enabled=not old.enabled)[old.ip_version == 6]
+            rules[at] = msgspec.structs.replace(old, id=new_id(), enabled=not old.enabled)
         return self._loose(world, rules)
 
     def _reorder(self, world: World) -> World:
@@ -277,7 +324,7 @@ def test_many_changes_of_every_kind_lose_nothing_leak_nothing_and_decide_the_nex
     chance = random.Random(seed())
     print(f"\nseed {seed()}")
     world = World(Rules(policy().id), Rules(policy().id), Guard(egress=ALLOW_ALL))
-    changes, made, shapes = Changes(chance), Counter[str](), Counter[str]()
+    changes, made, shapes = Changes(chance, candidates_of(lab)), Counter[str](), Counter[str]()
     both_ways = 0  # changes by which one port lost what it had and another got what it had not
     with (
         lab.red.stream(denied_flows, rate=denied_rate) as denied,
@@ -287,12 +334,12 @@ def test_many_changes_of_every_kind_lose_nothing_leak_nothing_and_decide_the_nex
         # The flood begins as accepted connections: whatever revives one of those later is seen.
         enforce(blue=Guard(ingress=policy(both("allow")), egress=ALLOW_ALL))
         wait_until_received(denied)
-        enforce(**world.guards())
+        enforce(**world.guards(), sets=world.sets())
         received = [count.received for count in denied.counts()]
         before = outcomes(lab, enforce.state, receivers)
         for number in rounds(CHANGES[kind]):
             change, world, turned = turning(lab, enforce, changes, world, receivers, before)
-            enforce(**world.guards())
+            enforce(**world.guards(), sets=world.sets())
             # Silence costs time, so what passes now is asked first. Rejects are rationed: they may be silent.
             probed = min(turned, key=lambda request: turned[request] is not Outcome.PASSED)
             outcome = probe_all([probed], LONG if turned[probed] is Outcome.PASSED else SHORT)[0].outcome
@@ -321,6 +368,18 @@ def test_many_changes_of_every_kind_lose_nothing_leak_nothing_and_decide_the_nex
     assert set(shapes) == set(FILLERS)
 
 
+def candidates_of(lab: Lab) -> dict[str, list[str]]:
+    """What may come into each address set, or leave it: hosts that are in the game, and prefixes that hold them."""
+
+    def of(*hosts: Host) -> list[str]:
+        addresses = [address for host in hosts for address in host.addresses]
+        wide = [ip_network((address, address.max_prefixlen - 9), strict=False) for address in addresses]
+        return [*map(str, addresses), *dict.fromkeys(map(str, wide))]
+
+    senders, receivers = of(lab.red), of(lab.blue, lab.green)
+    return {SENDERS: senders, MORE_SENDERS: senders, RECEIVERS: receivers}
+
+
 def turning(
     lab: Lab,
     enforce: Enforcer,
@@ -331,11 +390,11 @@ def turning(
 ) -> tuple[str, World, dict[ProbeRequest, Outcome]]:
     """A change that turns the outcome of some flows: its kind, the world after it, and those outcomes."""
     while True:
-        kind, changed = changes.next(world)
-        after = outcomes(lab, state_of(enforce.ports, changed.guards(), enforce.state), receivers)
-        turned = {request: outcome for request, outcome in after.items() if outcome is not before[request]}
-        if turned:
-            return kind, changed, turned
+        for kind, changed in changes.next(world):
+            after = outcomes(lab, state_of(enforce.ports, changed.guards(), enforce.state, changed.sets()), receivers)
+            turned = {request: outcome for request, outcome in after.items() if outcome is not before[request]}
+            if turned:
+                return kind, changed, turned
 
 
 def wait_until_received(stream: Stream) -> None:
