@@ -1,15 +1,17 @@
 """What the three transactions of a change carry."""
 
 import re
+from ipaddress import ip_network
 from uuid import UUID
 
 import pytest
 
+from portward.dataplane.addresses import members_of
 from portward.dataplane.lists import Part
 from portward.dataplane.nftables.change import Change, Installed, Planner
 from portward.dataplane.nftables.epochs import Epochs
 from portward.dataplane.nftables.wanted import DeviceLists, Wanted
-from portward.model import Action, Rule, Stratum
+from portward.model import Action, AddressSet, Rule, Stratum
 
 PLANNER = Planner(owner="host", epochs=Epochs(0xFFFF), reverse_path="strict")
 
@@ -98,6 +100,70 @@ def test_what_is_removed_is_what_was_put_there() -> None:
     ):
         installed = carry_out(PLANNER.change(installed, state, epoch=epoch))
     assert len(standing) == once
+
+
+SET, OTHER = str(UUID(int=90)), str(UUID(int=91))
+
+
+def by_sets(*ids: str, action: str = "allow") -> tuple[Part, ...]:
+    rules = tuple(
+        Rule(id=str(UUID(int=n)), action=Action(action), protocol=6, source_set=id_) for n, id_ in enumerate(ids)
+    )
+    return (Part(Stratum.TENANT, None, rules),)
+
+
+def with_sets(lists: dict[str, tuple[Part, ...]], devices: dict[str, str], **members: str) -> Wanted:
+    sets = {
+        id_: members_of(AddressSet(id=id_, version=1, members=tuple(map(ip_network, members[name].split()))))
+        for name, id_ in (("one", SET), ("other", OTHER))
+        if name in members
+    }
+    return Wanted({device: DeviceLists(key, key) for device, key in devices.items()}, lists, sets)
+
+
+def test_a_member_that_comes_is_one_element_in_place_and_the_epoch_rises_behind_it() -> None:
+    lists, devices = {"a": by_sets(SET), "b": by_sets(SET, action="deny")}, {"qr-1": "a", "qr-2": "b"}
+    before = with_sets(lists, devices, one="10.0.0.1/32 10.0.0.3/32")
+    change = changed(before, with_sets(lists, devices, one="10.0.0.1/32 10.0.0.2/32 10.0.0.3/32"))
+    elements = [line for line in change.prepare.splitlines() if "element" in line]
+    assert elements == [f"add element inet portward v1/set/{SET}/4 {{ 10.0.0.2/32 }}"]
+    assert switched(change) == ["forward"]
+    assert "set" not in change.remove
+
+
+@pytest.mark.parametrize(
+    ("lists", "devices", "why"),
+    [
+        ({"a": by_sets(SET, OTHER, action="deny")}, {"qr-1": "a"}, "the list is written anew"),
+        ({"a": by_sets(SET, OTHER), "b": part("allow")}, {"qr-1": "b", "qr-2": "a"}, "a device leaves the list"),
+    ],
+)
+def test_a_set_is_made_anew_with_the_lists_that_use_it_when(
+    lists: dict[str, tuple[Part, ...]], devices: dict[str, str], why: str
+) -> None:
+    first = {"a": by_sets(SET, OTHER), "b": part("allow")}
+    before = with_sets(first, {"qr-1": "a", "qr-2": "a"}, one="10.0.0.1/32", other="10.0.0.9/32")
+    change = changed(before, with_sets(lists, devices, one="10.0.0.2/32", other="10.0.0.9/32"))
+    assert f"set v2/set/{SET}/4" in change.prepare, why
+    assert "element inet portward v1/set" not in change.prepare, why
+    assert "v1/list/a" in switched(change), why
+    assert change.remove.endswith(
+        f"delete set inet portward v1/set/{SET}/4\ndelete set inet portward v1/set/{SET}/6\n"
+    ), why
+
+
+def test_two_sets_that_change_at_once_are_both_made_anew() -> None:
+    lists, devices = {"a": by_sets(SET, OTHER)}, {"qr-1": "a"}
+    before = with_sets(lists, devices, one="10.0.0.1/32", other="10.0.0.9/32")
+    change = changed(before, with_sets(lists, devices, one="10.0.0.2/32", other="10.0.0.8/32"))
+    assert {id_ for id_ in (SET, OTHER) if f"set v2/set/{id_}/4" in change.prepare} == {SET, OTHER}
+    assert "element inet portward v1/set" not in change.prepare
+
+
+def test_a_set_that_no_rule_names_any_more_goes_behind_the_rules() -> None:
+    before = with_sets({"a": by_sets(SET)}, {"qr-1": "a"}, one="10.0.0.1/32")
+    change = changed(before, wanted("qr-1", a=part("allow")))
+    assert change.remove.index("delete chain") < change.remove.index(f"delete set inet portward v1/set/{SET}/4")
 
 
 def test_an_earlier_life_is_replaced_whole() -> None:
