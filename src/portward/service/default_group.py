@@ -9,10 +9,10 @@ from typing import Any
 from uuid import uuid4
 
 import msgspec
-from sqlalchemy import exists, func, insert, or_, select
+from sqlalchemy import ColumnElement, exists, func, insert, or_, select
 from sqlalchemy.orm import Session
 
-from portward.model import PortKind, port_kind
+from portward.model import PortKind, Stratum, port_kind
 from portward.service.context import Context
 from portward.service.errors import (
     FirewallDefaultObjectUpdateRestricted,
@@ -48,7 +48,7 @@ def ensure(session: Session, context: Context, project_id: str) -> None:
 
 
 def enter(session: Session, context: Context, ports: Mapping[str, str]) -> set[str]:
-    """Put these VM ports, which no group covers, into the default groups of their projects.
+    """Put these VM ports, which no tenant group covers, into the default groups of their projects.
 
     ``ports`` has the project of each. Returns the groups that were there before and cover more now; to mark them is
     left to the caller.
@@ -65,6 +65,12 @@ def enter(session: Session, context: Context, ports: Mapping[str, str]) -> set[s
     if members:
         session.execute(insert(GroupPort), members)
     return {group_id for group_id, _ in homes.values()}
+
+
+def in_no_tenant_group() -> ColumnElement[bool]:
+    """Condition on ports: no tenant group covers the port."""
+    covering = (FirewallGroup.id == GroupPort.group_id, FirewallGroup.stratum == Stratum.TENANT.value)
+    return ~exists().where(GroupPort.port_id == Port.id, *covering)
 
 
 def check_name(
@@ -93,7 +99,8 @@ def protect(row: AnyRow, context: Context) -> None:
 def protect_values(row: AnyRow, context: Context, values: msgspec.Struct) -> None:
     """As ``protect``, for a change to ``values``, which may be none.
 
-    A member may say which ports a default group covers, and nothing else; its name is fixed for admins too.
+    A member may say which ports a default group covers, and nothing else; its name and stratum are fixed for admins
+    too.
 
     Raises:
         FirewallDefaultObjectUpdateRestricted: ``values`` hold what the caller may not change.
@@ -102,7 +109,7 @@ def protect_values(row: AnyRow, context: Context, values: msgspec.Struct) -> Non
         return
     fixed = given(values)
     if isinstance(row, FirewallGroup):
-        fixed = fixed & {"name"} if context.is_admin else fixed - {"ports"}
+        fixed = fixed & {"name", "stratum"} if context.is_admin else fixed - {"ports"}
     elif context.is_admin:
         return
     if fixed:
@@ -167,8 +174,8 @@ def _homes(session: Session, context: Context, projects: Collection[str]) -> dic
 
 
 def _make(session: Session, context: Context, projects: Collection[str]) -> None:
-    """Make the default groups of these projects, with their VM ports that no group covers."""
-    uncovered = select(Port.id, Port.project_id, Port.device_owner).where(~exists().where(GroupPort.port_id == Port.id))
+    """Make the default groups of these projects, with their VM ports that no tenant group covers."""
+    uncovered = select(Port.id, Port.project_id, Port.device_owner).where(in_no_tenant_group())
     ports: dict[str, list[str]] = {project_id: [] for project_id in projects}
     for port in select_in(session, uncovered.order_by(Port.id), Port.project_id, projects):
         if port_kind(port.device_owner) is PortKind.VM:

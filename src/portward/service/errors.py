@@ -67,6 +67,26 @@ class FirewallIpAddressConflict(BadRequest):
     template = "Invalid input - IP addresses do not agree with IP Version."
 
 
+class FirewallGroupTenantScope(BadRequest):
+    """A tenant group that would cover more than the ports that it names."""
+
+    template = "A firewall group of the stratum tenant has the scope ports; scopes all and projects are for the others."
+
+
+class FirewallGroupScopeWithoutProjects(BadRequest):
+    """Projects and a scope that does not go with them."""
+
+    template = "A firewall group has project_ids if its scope is projects, and only then."
+
+
+class FirewallGroupPortsByScope(BadRequest):
+    """Ports, named one by one for a group whose scope names them."""
+
+    template = (
+        "The scope of the firewall group is {}, which says what ports it covers; to name them, set its scope to ports."
+    )
+
+
 class FirewallRuleNotAssociatedWithPolicy(BadRequest):
     """A rule that does not stand in the policy, where it should."""
 

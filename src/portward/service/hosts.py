@@ -39,6 +39,7 @@ from portward.model import (
     PortwardError,
     Prefix,
     Rule,
+    Stratum,
     port_kind,
 )
 from portward.store import tables
@@ -219,6 +220,8 @@ def _covered(which: ColumnElement[bool], *, outer: bool = False) -> Select[*tupl
             port.port_security_enabled,
             port.updated_at,
             group.id.label("group_id"),
+            group.stratum,
+            group.position,
             group.admin_state_up.label("group_up"),
             group.generation.label("group_generation"),
             group.ingress_firewall_policy_id,
@@ -250,12 +253,20 @@ def _covered_ports(rows: Iterable[Row[*tuple[Any, ...]]], *, only_covered: bool 
             if row.group_id not in groups:
                 groups[row.group_id] = _group(row)
             of_port[row.id].append(groups[row.group_id])
-    return tuple(CoveredPort(port=port, groups=tuple(of_port[port.id])) for port in ports.values())
+    return tuple(CoveredPort(port=port, groups=in_order(of_port[port.id])) for port in ports.values())
+
+
+def in_order(groups: Iterable[Group]) -> tuple[Group, ...]:
+    """The groups of one port, in the order in which they decide."""
+    strata = list(Stratum)
+    return tuple(sorted(groups, key=lambda group: (strata.index(group.stratum), group.position, group.id)))
 
 
 def _group(row: Row[*tuple[Any, ...]]) -> Group:
     return Group(
         id=row.group_id,
+        stratum=Stratum(row.stratum),
+        position=row.position,
         admin_state_up=row.group_up,
         ingress_policy_id=row.ingress_firewall_policy_id,
         egress_policy_id=row.egress_firewall_policy_id,

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Sequence
 
 import msgspec
 from msgspec import UNSET, UnsetType
-from sqlalchemy import ColumnElement, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, delete, insert, select, update
 from sqlalchemy.orm import Session
 
 from portward.service.changes import decisions_changed
@@ -25,6 +25,7 @@ from portward.service.errors import (
 from portward.service.quota import check_quota
 from portward.service.rows import ALL, Page, add, assign, delete_rows, find, listed, project_of, select_in, touch
 from portward.service.sharing import check_policy_unsharing, check_rule, check_rules, check_sharing
+from portward.service.strata import applying, check_strata, refuse_guarded
 from portward.service.tags import tags_of
 from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, PolicyRule
 
@@ -101,8 +102,11 @@ def update_policy(session: Session, context: Context, policy_id: str, values: Po
         FirewallRuleNotFound, FirewallRuleSharingConflict, FirewallRuleConflict: a rule that it may not have.
         FirewallPolicySharingConflict: it is to be shared, and one of the rules it has is not.
         FirewallPolicyInUse: it would no longer be shared, and another project's group applies it.
+        FirewallObjectGuarded: an admin or baseline group applies it, and the caller is no admin.
+        FirewallGroupUsesForeign, FirewallRulePassMisplaced: groups that apply it may not apply such rules.
     """
     row = find_policy(session, context, policy_id)
+    refuse_guarded(session, context, row)
     protect_values(row, context, values)
     check_name(FirewallPolicy, values, row)
     old = tuple(rule_id for rule_id, _ in _places(session, row.id))
@@ -123,6 +127,7 @@ def update_policy(session: Session, context: Context, policy_id: str, values: Po
     session.flush()
     if new != old:
         _replace_rules(session, context, row.id, old, new)
+        check_strata(session, applying([row.id]))
     return _view(session, row, new)
 
 
@@ -133,11 +138,12 @@ def delete_policy(session: Session, context: Context, policy_id: str) -> None:
         FirewallPolicyNotFound: there is none that the caller sees.
         FirewallPolicyInUse: a group applies it.
         FirewallDefaultObjectUpdateRestricted: a default policy, and the caller is no admin.
+        FirewallObjectGuarded: an admin or baseline group applies it, and the caller is no admin.
     """
     row = find_policy(session, context, policy_id)
+    refuse_guarded(session, context, row)
     protect(row, context)
-    applied = or_(FirewallGroup.ingress_firewall_policy_id == row.id, FirewallGroup.egress_firewall_policy_id == row.id)
-    if session.scalar(select(FirewallGroup.id).where(applied).limit(1)):
+    if session.scalar(select(FirewallGroup.id).where(applying([row.id])).limit(1)):
         raise FirewallPolicyInUse(policy_id)
     delete_rows(session, FirewallPolicy, [row.id])
 
@@ -160,8 +166,11 @@ def insert_rule(
         FirewallRuleNotAssociatedWithPolicy: ``before`` or ``after`` does not.
         FirewallRuleConflict: it is another project's and not shared.
         FirewallPolicySharingConflict: the policy is shared and the rule is not.
+        FirewallObjectGuarded: an admin or baseline group applies the policy, and the caller is no admin.
+        FirewallGroupUsesForeign, FirewallRulePassMisplaced: groups that apply the policy may not apply such a rule.
     """
     policy = find_policy(session, context, policy_id)
+    refuse_guarded(session, context, policy)
     protect(policy, context)
     rule = find(session, context, FirewallRule, rule_id, FirewallRuleNotFound)
     places = _places(session, policy.id)
@@ -176,6 +185,7 @@ def insert_rule(
     position = _make_room(session, policy.id, [position for _, position in places], index)
     session.add(PolicyRule(policy_id=policy.id, rule_id=rule.id, position=position))
     _list_changed(session, context, policy, takes_part=rule.enabled)
+    check_strata(session, applying([policy.id]))
     return _view(session, policy, (*rule_ids[:index], rule.id, *rule_ids[index:]))
 
 
@@ -186,8 +196,10 @@ def remove_rule(session: Session, context: Context, policy_id: str, rule_id: str
         FirewallPolicyNotFound, FirewallRuleNotFound: there is none that the caller sees.
         FirewallDefaultObjectUpdateRestricted: a default policy, and the caller is no admin.
         FirewallRuleNotAssociatedWithPolicy: it does not stand in the policy.
+        FirewallObjectGuarded: an admin or baseline group applies the policy, and the caller is no admin.
     """
     policy = find_policy(session, context, policy_id)
+    refuse_guarded(session, context, policy)
     protect(policy, context)
     rule_ids = [id_ for id_, _ in _places(session, policy.id)]
     if rule_id not in rule_ids:

@@ -15,7 +15,7 @@ from portward.model import Binding, InvalidValue, PortKind, check_namespace_name
 from portward.service.changes import groups_changed
 from portward.service.context import Context
 from portward.service.errors import InvalidInput, PortNotFound
-from portward.service.membership import enter_default, groups_of, leave_groups
+from portward.service.membership import leave_all, settle
 from portward.service.rows import ALL, Page, add, assign, delete_rows, find, listed, touch
 from portward.service.tags import tags_of
 from portward.store import raise_generation
@@ -65,14 +65,14 @@ class PortView(msgspec.Struct, frozen=True, kw_only=True):
 
 
 def create_port(session: Session, context: Context, values: PortValues) -> PortView:
-    """Register a port; a VM's enters its project's default group.
+    """Register a port; a VM's enters its project's default group, and any port the groups whose scope it is in.
 
     Raises:
         InvalidInput: it names a device or namespace that cannot be.
     """
     row = add(session, context, Port, values)
     _check_binding(row)
-    enter_default(session, context, row)
+    settle(session, context, row, None)
     _tell_switch(session, row)
     return PortView(row=row)
 
@@ -117,13 +117,9 @@ def update_port(session: Session, context: Context, port_id: str, values: PortVa
     _check_binding(row)
     touch(row, context)
     session.flush()
-    group_ids, kind = groups_of(session, row.id), port_kind(row.device_owner)
-    if kind is None or (was is PortKind.VM and kind is not PortKind.VM):
-        leave_groups(session, context, row.id, group_ids)
-    elif not group_ids:
-        enter_default(session, context, row)
-    elif changed & _REALISED:
-        groups_changed(session, context, group_ids)
+    staying, kind = settle(session, context, row, was), port_kind(row.device_owner)
+    if staying and changed & _REALISED:
+        groups_changed(session, context, staying)
     if (changed & _REALISED and PortKind.VM in (was, kind)) or changed & {"host", "device_owner"}:
         _tell_switch(session, row)
     return _view(session, row)
@@ -136,7 +132,7 @@ def delete_port(session: Session, context: Context, port_id: str) -> None:
         PortNotFound: there is none that the caller sees.
     """
     row = find_port(session, context, port_id)
-    leave_groups(session, context, row.id, groups_of(session, row.id))
+    leave_all(session, context, row.id)
     _tell_switch(session, row)
     delete_rows(session, Port, [row.id])
 

@@ -39,6 +39,7 @@ from portward.service.rows import (
     visible,
 )
 from portward.service.sharing import check_rule_unsharing
+from portward.service.strata import JUDGED, applying, check_pass, check_strata, refuse_guarded
 from portward.service.tags import tags_of
 from portward.store.tables import FirewallPolicy, FirewallRule, PolicyRule
 
@@ -93,7 +94,9 @@ def create_rule(session: Session, context: Context, values: RuleValues) -> RuleV
     Raises:
         BadRequest: the values contradict each other.
         OverQuota: the project has as many as it may have.
+        FirewallRulePassAdminOnly: its action is ``pass``, and the caller is no admin.
     """
+    check_pass(context, values.action)
     check_quota(session, context, FirewallRule, project_of(context, values))
     row = add(session, context, FirewallRule, values)
     _check(row)
@@ -131,8 +134,13 @@ def update_rule(session: Session, context: Context, rule_id: str, values: RuleVa
         BadRequest: the values, with those that stay, contradict each other.
         FirewallRuleInUse: it would no longer be shared, and others use it.
         FirewallDefaultObjectUpdateRestricted: a default rule, or one in a default policy, and the caller is no admin.
+        FirewallObjectGuarded: an admin or baseline group uses it, and the caller is no admin.
+        FirewallRulePassAdminOnly: its action is to be ``pass``, and the caller is no admin.
+        FirewallGroupUsesForeign, FirewallRulePassMisplaced: groups that use it may not use what it would become.
     """
     row = find_rule(session, context, rule_id)
+    refuse_guarded(session, context, row)
+    check_pass(context, values.action)
     protect_values(row, context, values)
     places = _places(session, [row.id])
     was_enabled = row.enabled
@@ -144,6 +152,8 @@ def update_rule(session: Session, context: Context, rule_id: str, values: RuleVa
             check_rule_unsharing(row, places)
         touch(row, context)
         session.flush()
+        if places and changed & JUDGED:
+            check_strata(session, applying(place.policy_id for place in places))
         _note_change(session, context, [place.policy_id for place in places], changed, was_enabled or row.enabled)
     return _views(session, context, [row], places)[0]
 
@@ -155,8 +165,10 @@ def delete_rule(session: Session, context: Context, rule_id: str) -> None:
         FirewallRuleNotFound: there is none that the caller sees.
         FirewallRuleInUse: it stands in a policy.
         FirewallDefaultObjectUpdateRestricted: a default rule, and the caller is no admin.
+        FirewallObjectGuarded: an admin or baseline group uses it, and the caller is no admin.
     """
     row = find_rule(session, context, rule_id)
+    refuse_guarded(session, context, row)
     protect(row, context)
     if session.scalar(select(PolicyRule.policy_id).where(PolicyRule.rule_id == row.id).limit(1)):
         raise FirewallRuleInUse(rule_id)

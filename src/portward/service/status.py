@@ -112,7 +112,7 @@ def realisation(session: Session, group_id: str, now: datetime) -> Realisation:
             .join(_member, _member.group_id == _group.id)
         )
         .where(_group.id == group_id)
-        .order_by(_member.position)
+        .order_by(_member.position, _member.port_id)
     )
     return Realisation(
         status=statuses[group_id],

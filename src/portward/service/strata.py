@@ -29,6 +29,8 @@ _KINDS = {
 }
 _ADDRESS_GROUPS = (FirewallRule.source_address_group_id, FirewallRule.destination_address_group_id)
 _FIREWALL_GROUPS = (FirewallRule.source_firewall_group_id, FirewallRule.destination_firewall_group_id)
+#: What of a rule ``check_strata`` looks at.
+JUDGED = frozenset({"action", *(side.key for side in (*_ADDRESS_GROUPS, *_FIREWALL_GROUPS))})
 #: Groups of the strata that admins assign.
 _assigned = FirewallGroup.stratum != Stratum.TENANT.value
 
