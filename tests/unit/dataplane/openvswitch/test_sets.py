@@ -5,7 +5,7 @@ from uuid import UUID
 
 from portward.dataplane.addresses import Members, members_of
 from portward.dataplane.lists import Part
-from portward.dataplane.openvswitch.flows import Field, Flow, Load
+from portward.dataplane.openvswitch.flows import Flow, Load
 from portward.dataplane.openvswitch.layout import Table
 from portward.dataplane.openvswitch.plan import Plan, Profile, Wanted, changes, plan
 from portward.dataplane.openvswitch.sets import PAGE_SIZE, allocate, pages_of, parts
