@@ -43,6 +43,7 @@ UPLINK = "uplink"
 _ALL, _AUXDATA, _SOL_PACKET, _TAG_VALID, _OUTGOING = 3, 8, 263, 16, 4
 #: The network of two ends that are admitted and where nobody else is: what comes from one to the other tells the time.
 _CLOCK = 4001
+_ZONES = 4096, 65535
 #: How often a frame comes to the switch, at most, until all that is made of it has arrived.
 _PASSES = 4
 #: Frames that the switch takes from a port at once are 32.
@@ -119,7 +120,7 @@ class Machines(BareSwitch):
         self._clock = [Machine("tick", 0xFFFE, _CLOCK), Machine("tock", 0xFFFF, _CLOCK)]
         self._admitted: list[Machine] = []
         self._ticks = 0
-        self.dataplane = self._new_dataplane()
+        self.dataplane = self._new_dataplane(_ZONES)
         self.state = HostState(generation=0)
 
     def __enter__(self) -> Self:
@@ -182,11 +183,14 @@ class Machines(BareSwitch):
     def state_of(self, guards: Mapping[Machine, Guard | None]) -> HostState:
         """The next state, in which machines are protected by their guards."""
         generation = self.state.generation + 1
+        before = {policy.id: policy for policy in self.state.policies}
         policies: dict[str, Policy] = {}
         for guard in guards.values():
             for policy in (guard.ingress, guard.egress) if guard is not None else ():
                 if policy is not None:
-                    policies[policy.id] = Policy(id=policy.id, version=generation, rules=policy.rules)
+                    known = before.get(policy.id)
+                    version = known.version if known is not None and known.rules == policy.rules else generation
+                    policies[policy.id] = Policy(id=policy.id, version=version, rules=policy.rules)
         return HostState(
             generation=generation,
             ports=tuple(
@@ -208,10 +212,10 @@ class Machines(BareSwitch):
             assert time.monotonic() < deadline, errors
             select.select(list(self.dataplane.watched()), [], [], 1.0)
 
-    def restart_dataplane(self) -> None:
-        """End the dataplane, and begin another life of it: nothing is applied."""
+    def restart_dataplane(self, zones: tuple[int, int] = _ZONES) -> None:
+        """End the dataplane, and begin another life of it, with these ``zones``: nothing is applied."""
         self.dataplane.close()
-        self.dataplane = self._new_dataplane()
+        self.dataplane = self._new_dataplane(zones)
 
     def send(self, sender: Machine, *frames: Frame) -> dict[str, list[bytes]]:
         """Send ``frames``; what arrived anywhere because of them, by the names of those who got something."""
@@ -247,8 +251,8 @@ class Machines(BareSwitch):
         ticks = bytes.fromhex(self._clock[0].mac.replace(":", ""))
         return [data for data in _received(self._sockets[name]) if data[6:12] != ticks]
 
-    def _new_dataplane(self) -> OpenvswitchDataplane:
-        return OpenvswitchDataplane(run_dir=self.run_dir, netns=self.netns, uplinks=(UPLINK,))
+    def _new_dataplane(self, zones: tuple[int, int]) -> OpenvswitchDataplane:
+        return OpenvswitchDataplane(run_dir=self.run_dir, netns=self.netns, uplinks=(UPLINK,), zones=zones)
 
 
 @contextlib.contextmanager
