@@ -5,9 +5,10 @@
 for a packet, elements of sets and maps are not, so none is changed here. (3) ``remove`` deletes what nothing leads to
 any more. A change may die between any two of them; ``build``, which trusts nothing that it finds, then goes on.
 
-The one thing that is edited in place are the elements of an address set, in the first transaction: rules see them
-before the epoch rises, so what was accepted by the old members is judged once more. A packet must not see them with
-a list that changes as well, nor two sets that change at once: such sets are made anew, with the lists that use them.
+The one thing that is edited in place are the elements of an address set, in a transaction before the switch: rules
+see them before the epoch rises, so what was accepted by the old members is judged once more. A packet must not see
+them with a list that changes as well, nor two sets that change at once: such sets are made anew, with the lists that
+use them.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -52,6 +53,7 @@ class Change(msgspec.Struct, frozen=True, kw_only=True):
     """Three transactions and what stands after them."""
 
     prepare: str
+    edit: sets.Edit = ()  # of an address set in place
     switch: str
     remove: str
     replaced: tuple[tuple[str, str], ...]  # (kind, name) of what ``remove`` deletes and may have counted
@@ -135,8 +137,8 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
         return Change(
             prepare=f"table {TABLE} {{\n{sets.sets_text(new_sets)}{_versions_text(build, versions, now)}"
             + f"{ruleset.chain_text(chains)}}}\n"
-            + edits
             + _elements("add", build, added),
+            edit=edits,
             switch=switch,
             remove=_elements("delete", build, gone) + _delete([*dead, *replaced, *dead_sets]),
             replaced=tuple(replaced),
@@ -177,14 +179,15 @@ def _device_rules(build: int, device: str, lists: DeviceLists) -> list[tuple[str
 
 def _sets_after(
     installed: Installed, wanted: Wanted, serial: int, changing: Collection[ListKey]
-) -> tuple[dict[str, sets.InstalledSet], str]:
-    """The address sets after a change ``serial``, and the commands that edit one in place.
+) -> tuple[dict[str, sets.InstalledSet], sets.Edit]:
+    """The address sets after a change ``serial``, and what edits one in place.
 
     ``changing`` are lists that are written anew, and those that a device leaves.
     """
     differ = [id_ for id_, members in wanted.sets.items() if _members(installed, id_) not in (None, members)]
     in_place = len(differ) == 1 and not any(differ[0] in installed.sets_of(key) for key in changing)
-    after, edits = {}, ""
+    after: dict[str, sets.InstalledSet] = {}
+    edits: sets.Edit = ()
     for id_, members in wanted.sets.items():
         one = installed.sets.get(id_)
         if one is None or (id_ in differ and not in_place):

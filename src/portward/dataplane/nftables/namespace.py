@@ -50,6 +50,7 @@ class Step(StrEnum):
 
     MARKS_CLEARED = "marks cleared"  # of entries that bear a number about to be used again
     PREPARED = "prepared"
+    EDITED = "edited"  # the members of an address set, which the policies in force see at once
     SWITCHED = "switched"  # the change is in force
     REMOVED = "removed"
 
@@ -270,6 +271,10 @@ class RouterNamespace:
         self._run(change.prepare)
         self._installed = None  # a prepare that is refused leaves nothing; from here on something is there
         self._on_step(Step.PREPARED)
+        if change.edit:
+            self._requests.transaction(change.edit)
+            self._watch.committed()
+            self._on_step(Step.EDITED)
         self._run(change.switch)
         self._on_step(Step.SWITCHED)
 

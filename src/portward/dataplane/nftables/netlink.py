@@ -10,7 +10,7 @@ import os
 import socket
 import struct
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from types import TracebackType
 from typing import Self
@@ -24,6 +24,8 @@ _HEADER = struct.Struct("=IHHII")
 _ATTRIBUTE = struct.Struct("=HH")
 _NESTED, _TYPE = 0x8000, 0x3FFF
 _RECEIVE = 1 << 18
+_SNDBUFFORCE = 32
+_BATCH_BEGIN, _BATCH_END, _NFTABLES = 16, 17, 10  # linux/netfilter/nfnetlink.h
 
 
 class NetlinkError(DataplaneError):
@@ -73,6 +75,11 @@ def messages(data: bytes) -> Iterator[tuple[int, int, bytes]]:
             break
         yield kind, sequence, data[at + 16 : at + length]
         at += (length + 3) & ~3
+
+
+def _batch(kind: int, sequence: int) -> bytes:
+    body = struct.pack("!BBH", 0, 0, _NFTABLES)
+    return _HEADER.pack(16 + len(body), kind, REQUEST, sequence, 0) + body
 
 
 class Netlink:
@@ -144,6 +151,29 @@ class Netlink:
                 answers.append(payload)
                 if not flags & (DUMP | ACK):
                     return answers
+
+    def transaction(self, requests: Sequence[tuple[int, bytes]]) -> None:
+        """Have nftables do all of ``requests``, (type, body), at once, or none of them.
+
+        Raises:
+            NetlinkError: one was refused, and none is done.
+        """
+        first = next(self._sequence)
+        parts = [_batch(_BATCH_BEGIN, first)]
+        for kind, body in requests:
+            parts.append(_HEADER.pack(16 + len(body), kind, REQUEST | ACK, next(self._sequence), 0) + body)
+        last = next(self._sequence)
+        data = b"".join([*parts, _batch(_BATCH_END, last)])
+        self._socket.setsockopt(socket.SOL_SOCKET, _SNDBUFFORCE, 2 * len(data) + _RECEIVE)
+        self._socket.send(data)
+        acknowledged = 0
+        while acknowledged < len(requests):
+            for answer, number, payload in messages(self._socket.recv(_RECEIVE)):
+                if answer == _ERROR and first <= number <= last:
+                    status = struct.unpack_from("=i", payload)[0]
+                    if status < 0:
+                        raise NetlinkError(-status)
+                    acknowledged += 1
 
     def events(self) -> list[tuple[int, bytes]] | None:
         """Type and payload of each event that waits to be read; ``None``: there were more than the kernel keeps."""

@@ -2,16 +2,27 @@
 
 A set of each IP version is a set of intervals, each a prefix that no other member holds; so an address that comes or
 goes is one element, whatever the size of the set. Which transaction carries a change is ``change``'s business.
+
+Elements are changed by messages of our own making: libnftables reads the whole set for each (30 ms for 10,000).
 """
 
-from collections.abc import Iterable
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
 
 import msgspec
 
 from portward.compiler import BITS
 from portward.dataplane.addresses import Members
+from portward.dataplane.nftables.netlink import attribute
 from portward.dataplane.nftables.ruleset import TABLE, name
 from portward.model import IPVersion, Prefix
+
+#: linux/netfilter/nf_tables.h: add and delete elements of a set.
+_ADD, _DELETE = 10 << 8 | 12, 10 << 8 | 14
+_INET = struct.pack("!BBH", 1, 0, 0)
+_END = attribute(3, struct.pack("!I", 1))  # of an interval: the first address behind it
+_PER_MESSAGE = 250
 
 
 class InstalledSet(msgspec.Struct, frozen=True):
@@ -42,16 +53,40 @@ def sets_text(sets: dict[str, InstalledSet]) -> str:
     return text
 
 
-def edit(installed: InstalledSet, members: Members) -> str:
-    """The commands that give a set that stands other members."""
-    text = ""
+#: Messages of netlink, type and body, that are one transaction.
+Edit = Sequence[tuple[int, bytes]]
+
+
+def edit(installed: InstalledSet, members: Members) -> Edit:
+    """What gives a set that stands other members."""
+    messages: list[tuple[int, bytes]] = []
     for version, before in installed.members.prefixes.items():
         after = members.prefixes[version]
-        title = set_title(installed.serial, members.id, version)
-        for verb, prefixes in (("delete", before - after), ("add", after - before)):
-            if prefixes:
-                text += f"{verb} element {TABLE} {title} {{ {_listed(prefixes)} }}\n"
-    return text
+        of = attribute(1, TABLE.split()[1].encode() + b"\0")
+        of += attribute(2, set_title(installed.serial, members.id, version).encode() + b"\0")
+        for kind, prefixes in ((_DELETE, before - after), (_ADD, after - before)):
+            waiting = iter(sorted(prefixes, key=_first))
+            while some := list(islice(waiting, _PER_MESSAGE)):
+                listed = b"".join(element for prefix in some for element in _elements(prefix))
+                messages.append((kind, _INET + of + attribute(3, listed, nested=True)))
+    return messages
+
+
+def _first(prefix: Prefix) -> int:
+    return int(prefix.network_address)
+
+
+def _elements(prefix: Prefix) -> Iterator[bytes]:
+    """The first address of ``prefix``, and the first behind it if there is one."""
+    size = prefix.max_prefixlen // 8
+    yield _element(_first(prefix).to_bytes(size, "big"))
+    behind = int(prefix.broadcast_address) + 1
+    if behind < 1 << prefix.max_prefixlen:
+        yield _element(behind.to_bytes(size, "big"), _END)
+
+
+def _element(key: bytes, flags: bytes = b"") -> bytes:
+    return attribute(1, attribute(1, attribute(1, key), nested=True) + flags, nested=True)
 
 
 def _listed(prefixes: Iterable[Prefix]) -> str:

@@ -37,6 +37,7 @@ class Table(IntEnum):
     SOURCE_SETS = 169  # which address sets hold the connection's source
     DESTINATION_SETS = 170  # and which its destination
     TICK = 168  # no packet comes here: a flow that is changed to wake the switch's revalidators
+    COMMITTED = 171  # a packet whose connection was marked just now
 
 
 class Bits(IntEnum):

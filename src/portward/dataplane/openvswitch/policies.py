@@ -118,7 +118,7 @@ def profile_flows(
             seen = Condition(Field.CT_STATE, CtState.TRK | unknown, CtState.TRK | unknown)
             yield flow(Table.STATE, 95, [mine, seen], Resubmit(Table.ADMIT))
     for eth_type in _ETH_TYPE.values():
-        accept = (Commit(Field.REG11, epoch), Resubmit(Table.ADMIT))
+        accept = (Commit(Field.REG11, epoch), Resubmit(Table.COMMITTED))
         yield flow(Table.ALLOW, 100, [mine, (Field.ETH_TYPE, eth_type)], *accept)
     for to_vm, parts in ((False, egress), (True, ingress)):
         for position, actions in _walk(parts, numbers, lookups).items():

@@ -114,9 +114,10 @@ def network_flows(network: int, filtered: Sequence[int], admitted: Iterable[Admi
         Table.DELIVER,
         150,
         [(Field.REG13, network), Condition(Field.ETH_DST, _MULTICAST_BIT, _MULTICAST_BIT)],
-        *((Load(Field.REG0, 0), Resubmit(Table.COPIES)) if filtered else ()),
         Load(Field.REG0, 0),
         Resubmit(Table.FORWARD),
+        # Last: connection tracking may let fragments of others go with this frame (see ``tables``).
+        *((Resubmit(Table.COPIES),) if filtered else ()),
     )
 
 

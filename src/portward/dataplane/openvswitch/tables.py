@@ -7,6 +7,7 @@ from collections.abc import Iterable, Iterator
 
 from portward.dataplane.openvswitch.flows import (
     Action,
+    Commit,
     Condition,
     CtClear,
     CtState,
@@ -50,6 +51,8 @@ _TAGGED = Condition(Field.VLAN_VID, 0x1000, 0x1000)
 _ANSWER_MAC = 0x027077000000
 #: Kinds of addresses in ``Table.OWN``, in reg3: the address of reg0, that of xxreg1, or the MAC alone.
 OWN_MAC, OWN_IPV4, OWN_IPV6 = 0, 4, 6
+#: The mark of connections that no epoch has accepted.
+_NOT_ACCEPTED = 0
 #: Seconds for which a source is known, and how many are.
 _LEARNT_TIMEOUT, _LEARNT_LIMIT = 300, 16384
 
@@ -88,6 +91,7 @@ def fixed_flows(*, beside: bool, userspace: bool, reflector: int | None) -> Iter
     yield from _sources()
     yield from _checked()
     yield from _state(userspace)
+    yield from _committed(userspace)
     yield from _admit(beside)
     yield from _deliver()
     yield from _ingress()
@@ -202,6 +206,25 @@ def _state(userspace: bool) -> Iterator[Flow]:
         # Tracked by its addresses alone: a new association would pass as the answers of another.
         for kind in _IP:
             yield flow(Table.POLICY, 65535, [kind, (Field.IP_PROTO, SCTP)])
+
+
+def _committed(userspace: bool) -> Iterator[Flow]:
+    """On with a packet whose connection was marked.
+
+    A datapath in userspace puts fragments together for a moment only, and lets them go with whatever packet is at
+    connection tracking then: those of a datagram that is whole, all with the last of them; those that waited in vain, as
+    invalid, with anybody's packet. So nothing is delivered in the same go as a commit: what is here is tracked once more.
+    """
+    if not userspace:
+        yield flow(Table.COMMITTED, 100, [], Resubmit(Table.ADMIT))
+        return
+    for kind in _IP:
+        again = Track(Table.COMMITTED, Field.REG11)
+        yield flow(Table.COMMITTED, 100, [kind, _ct(trk=False, inv=False)], again)
+        # Later fragments bear no ports, so none is judged. It is held until its first one is committed, if ever.
+        later = [kind, Condition(Field.IP_FRAG, 3, 3), _ct(trk=True, inv=False)]
+        yield flow(Table.STATE, 85, later, Commit(Field.REG11, _NOT_ACCEPTED), Resubmit(Table.COMMITTED))
+    yield flow(Table.COMMITTED, 100, [_ct(trk=True, inv=False)], Resubmit(Table.ADMIT))
 
 
 def to_position(position: int) -> tuple[Action, ...]:
