@@ -7,6 +7,7 @@ JSON schemas of what it takes and of what is shown.
 
 import re
 from collections import Counter
+from collections.abc import Iterable
 from ipaddress import ip_address, ip_network
 from typing import Any
 
@@ -19,8 +20,11 @@ _FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 _MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
 _ADDRESS = re.compile(r"[0-9A-Fa-f:.]+(/(0|[1-9][0-9]{0,2}))?")
-_ACTIONS = ("allow", "deny", "reject")
+_ACTIONS = ("allow", "deny", "reject", "pass")
 _PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 58: "ipv6-icmp", 132: "sctp"}
+_MAX_POSITION = 2**31 - 1  # what the database takes
+#: Of one group.
+MAX_PROJECTS = 10_000
 _UUID_SCHEMA = {"type": "string", "format": "uuid", "pattern": f"^{_UUID.pattern}$"}
 _ADDRESS_SCHEMA = {"type": "string", "pattern": r"^[0-9A-Fa-f:.]+$"}
 _PREFIX_SCHEMA = {"type": "string", "pattern": f"^{_ADDRESS.pattern}$"}
@@ -129,6 +133,58 @@ def action(value: Any) -> str:
     if value.lower() not in _ACTIONS:
         raise InvalidValue(f"{_short(value)} is not in valid_values.")
     return value.lower()
+
+
+def one_of(words: Iterable[str]) -> Converter[str]:
+    """One of ``words``, as it is spelt."""
+    known = [str(word) for word in words]
+
+    @described({"enum": known})
+    def convert(value: Any) -> str:
+        if value not in known:
+            raise InvalidValue(f"'{_short(value)}' is not one of {', '.join(known)}.")
+        return str(value)
+
+    return convert
+
+
+@described(
+    {
+        "anyOf": [
+            {"type": "integer", "minimum": 0, "maximum": _MAX_POSITION},
+            {"type": "string", "pattern": "^-?[0-9]{1,18}$"},
+        ]
+    },
+    {"type": "integer", "minimum": 0, "maximum": _MAX_POSITION},
+)
+def position(value: Any) -> int:
+    """A place in an order, from 0."""
+    number = integer(value)
+    if not 0 <= number <= _MAX_POSITION:
+        raise InvalidValue(f"{number} is not in the range 0 to {_MAX_POSITION}.")
+    return number
+
+
+@described(
+    {
+        "type": ["array", "null"],
+        "items": {"type": "string", "minLength": 1, "maxLength": 36},
+        "uniqueItems": True,
+        "maxItems": MAX_PROJECTS,
+    },
+    {"type": "array", "items": {"type": "string"}},
+)
+def project_list(value: Any) -> tuple[str, ...]:
+    """Ids of projects, none twice; null is none."""
+    if value is None:
+        return ()
+    if not isinstance(value, list) or not all(isinstance(item, str) and 1 <= len(item) <= 36 for item in value):
+        raise InvalidValue(f"'{_short(value)}' is not a list of ids of projects.")
+    if len(set(value)) != len(value):
+        raise InvalidValue(f"Duplicate items in the list: '{_short(', '.join(value))}'.")
+    if len(value) > MAX_PROJECTS:
+        raise InvalidValue(f"{len(value)} projects are more than {MAX_PROJECTS}.")
+    return tuple(value)
 
 
 @described({"anyOf": [_PREFIX_SCHEMA, {"enum": [None, ""]}]}, or_null(_PREFIX_SCHEMA))

@@ -20,6 +20,8 @@ _EXTENSIONS = (
     ("project-id", "project_id field enabled", "project_id may be used instead of tenant_id"),
     ("filter-validation", "Filter parameters validation", "Unknown filters of lists are refused"),
     ("empty-string-filtering", "Empty String Filtering Extension", "Lists can be filtered by empty strings"),
+    ("fwaas-strata", "Strata of firewall groups", "Groups that admins assign above and below the tenants' own"),
+    ("fwaas-effective", "Effective firewall groups", "Which groups decide for a port, in order, with their rules"),
     ("fwaas-realisation", "Realisation of firewall groups", "What became of each port of a group on its host, and why"),
     ("fwaas-hosts", "Hosts of the firewall", "Which hosts enforce firewall groups, and which are silent"),
     ("fwaas-counters", "Counters of firewall rules", "How often each rule of a policy decided, and when last"),

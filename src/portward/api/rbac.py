@@ -52,6 +52,14 @@ DEFAULTS: tuple[RuleDefault, ...] = (
         "GET /v2.0/fwaas/firewall_policies/{id}/counters, and there the counts of each rule, asked with its project",
     ),
     *_firewall("firewall_group", "firewall_groups", "group"),
+    *(
+        RuleDefault(f"{call}_firewall_group:{name}", ADMIN, f"{method} with `{name}`{values}")
+        for name in ("stratum", "position", "scope", "project_ids")
+        for call, method, values in (
+            ("create", "POST /v2.0/fwaas/firewall_groups", " other than the default"),
+            ("update", "PUT /v2.0/fwaas/firewall_groups/{id}", ", whatever its value"),
+        )
+    ),
     RuleDefault("get_firewall_group_realisation", _READER, "GET /v2.0/fwaas/firewall_groups/{id}/realisation"),
     RuleDefault("get_firewall_group_realisation:host", ADMIN, "The names of hosts in a group's realisation"),
     RuleDefault("create_port", ADMIN, "POST /v2.0/ports"),

@@ -10,13 +10,15 @@ from sqlalchemy.orm import InstrumentedAttribute
 from portward.api import converters as to
 from portward.api import filters
 from portward.api.attributes import Attribute, Filter, stored, timestamp
+from portward.api.converter import Converter
 from portward.api.schema import Schema
 from portward.service.errors import NotFound
 from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, Port
 
 Table = type[FirewallRule] | type[FirewallPolicy] | type[FirewallGroup] | type[Port]
 TAG = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[^,]+$"}
-_WRITING = frozenset({"create", "update"})
+#: The calls that set an attribute.
+WRITING = frozenset({"create", "update"})
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -83,7 +85,11 @@ def boolean(column: InstrumentedAttribute[bool], description: str, *, default: b
     return stored(column, description, to.boolean, default=default, convert_filter=to.boolean)
 
 
+def admins(column: InstrumentedAttribute[Any], description: str, convert: Converter[Any], *, default: Any) -> Attribute:
+    """An attribute with a rule of its own that says who may set it to anything but ``default``."""
+    return stored(column, description, convert, default=default, convert_filter=convert, guards=WRITING)
+
+
 def shared(column: InstrumentedAttribute[bool]) -> Attribute:
     """``shared``: a rule of its own says who may set it."""
-    description = "Whether all projects may see and use it"
-    return stored(column, description, to.boolean, default=False, convert_filter=to.boolean, guards=_WRITING)
+    return admins(column, "Whether all projects may see and use it", to.boolean, default=False)

@@ -5,8 +5,9 @@ from sqlalchemy.orm import InstrumentedAttribute
 from portward.api import converters as to
 from portward.api import filters
 from portward.api.attributes import Attribute, stored, structure
-from portward.api.resource import Resource, boolean, leading, more_filters, shared, trailing
+from portward.api.resource import WRITING, Resource, admins, boolean, leading, more_filters, shared, trailing
 from portward.api.schema import Schema
+from portward.model import Stratum
 from portward.service import groups, policies, ports, rules
 from portward.service.errors import (
     FirewallGroupNotFound,
@@ -14,6 +15,7 @@ from portward.service.errors import (
     FirewallRuleNotFound,
     PortNotFound,
 )
+from portward.service.scopes import Scope
 from portward.service.status import Status, status_of
 from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, Port
 
@@ -143,6 +145,32 @@ GROUPS = Resource(
         attributes=[
             *leading(FirewallGroup),
             shared(FirewallGroup.shared),
+            admins(
+                FirewallGroup.stratum,
+                "Whose it is to decide: the admin's first, then the tenant's, then the baseline",
+                to.one_of(Stratum),
+                default=Stratum.TENANT.value,
+            ),
+            admins(
+                FirewallGroup.position, "Place among the groups of its stratum, lowest first", to.position, default=0
+            ),
+            admins(
+                FirewallGroup.scope,
+                "Which ports it protects: those in `ports`, or all of `project_ids`, or all, now and later",
+                to.one_of(Scope),
+                default=Scope.PORTS.value,
+            ),
+            Attribute(
+                name="project_ids",
+                key="project_ids",
+                description="Projects of the scope `projects`",
+                read=lambda view: view.project_ids,
+                schema=to.project_list.shows,
+                convert=to.project_list,
+                convert_update=to.project_list,
+                default=None,
+                guards=WRITING,
+            ),
             boolean(FirewallGroup.admin_state_up, "False: it denies everything", default=True),
             Attribute(
                 name="status",
@@ -156,7 +184,7 @@ GROUPS = Resource(
             Attribute(
                 name="ports",
                 key="ports",
-                description="Ids of the ports that it protects",
+                description="Ids of the ports that it protects; set only if its scope is `ports`",
                 read=lambda view: view.port_ids,
                 schema=to.uuid_list.shows,
                 convert=to.uuid_list,

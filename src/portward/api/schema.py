@@ -104,7 +104,7 @@ class Schema:
             if attribute.convert is not None and (attribute.name in given or attribute.default is not msgspec.UNSET):
                 value = given.get(attribute.name, attribute.default)
                 values[attribute.key] = convert_value(attribute.name, attribute.convert, value)
-        guarded = [item for item in self.guarded("create") if values[item.key] != item.default]
+        guarded = [item for item in self.guarded("create") if values[item.key] != _default(item)]
         return Given(self.values(**values), tuple(item.name for item in guarded))
 
     def _open(self, body: Any) -> dict[str, Any]:
@@ -117,6 +117,10 @@ class Schema:
         if not isinstance(given, dict):
             raise HTTPBadRequest(f"Object '{self.singular}' contains invalid data")
         return {name: value for name, value in given.items() if value is not None or name not in self.null_only}
+
+
+def _default(attribute: Attribute) -> Any:
+    return attribute.convert(attribute.default) if attribute.convert is not None else attribute.default
 
 
 def convert_value(name: str, convert: Converter[Any], value: Any) -> Any:

@@ -25,6 +25,7 @@ TYPES: dict[str, dict[str, tuple[type, ...]]] = {
     GROUP: {
         "id": (str,), "project_id": (str,), "tenant_id": (str,), "name": (str,), "description": (str,),
         "shared": (bool,), "admin_state_up": (bool,), "status": (str,), "ports": (list,),
+        "stratum": (str,), "position": (int,), "scope": (str,), "project_ids": (list,),
         "ingress_firewall_policy_id": (str, type(None)), "egress_firewall_policy_id": (str, type(None)),
         "revision_number": (int,), "created_at": (str,), "updated_at": (str,), "tags": (list,),
     },

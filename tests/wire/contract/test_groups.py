@@ -22,6 +22,7 @@ from wire.contract.cloud import (
 KEYS = {
     "id", "project_id", "tenant_id", "name", "description", "shared", "admin_state_up", "status", "ports",
     "ingress_firewall_policy_id", "egress_firewall_policy_id", "revision_number", "created_at", "updated_at", "tags",
+    "stratum", "position", "scope", "project_ids",
 }  # fmt: skip
 
 
@@ -33,6 +34,7 @@ def test_a_group_of_which_nothing_is_said_takes_the_defaults(member: Api) -> Non
         "id": "", "project_id": "p1", "tenant_id": "p1", "name": "", "description": "", "shared": False,
         "admin_state_up": True, "status": "INACTIVE", "ports": [], "ingress_firewall_policy_id": None,
         "egress_firewall_policy_id": None, "revision_number": 0, "created_at": "", "updated_at": "", "tags": [],
+        "stratum": "tenant", "position": 0, "scope": "ports", "project_ids": [],
     }  # fmt: skip
     assert member.show(GROUP, group["id"]) == group
     assert member.make(GROUP, ports=None)["ports"] == []
