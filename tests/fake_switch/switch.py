@@ -106,7 +106,7 @@ class FakeSwitch:
             return [frame]
         other = Fragment.FIRST if frame.fragment is Fragment.LATER else Fragment.LATER
         place = (
-            action,
+            action._replace(mark=0) if isinstance(action, Commit) else action,
             fields[action.zone],
             fields[Field.IN_PORT],
             frame.source,
@@ -166,7 +166,7 @@ class _Translation:
                 case Output(port):
                     sent += [(port, _as_sent(frame, there)) for frame in frames]
                 case Track(other, zone):
-                    for frame in self._switch.together(action, there, self._frame):
+                    for frame in [it for each in frames for it in self._switch.together(action, there, each)]:
                         tracked = fields_of(frame, 0) | _metadata(there)
                         self._switch.zone(there[zone] & 0xFFFF).track(tracked, frame)
                         sent += _Translation(self._switch, frame).run(other, tracked)

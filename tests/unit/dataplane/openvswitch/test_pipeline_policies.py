@@ -251,14 +251,17 @@ def test_in_userspace_sctp_is_denied_where_a_policy_is_asked_for_its_association
     assert Cloud({1: Vm(groups=()), 2: Vm(groups=())}).ways(association, 1) == {2}
 
 
-def test_fragments_pass_by_rules_without_ports_and_connections_that_are_accepted() -> None:
+def test_fragments_are_decided_together_by_the_ports_of_the_first() -> None:
     parts = [udp(1, 2).with_(fragment=half) for half in (Fragment.FIRST, Fragment.LATER)]
-    assert [Cloud(between()).ways(parts[0], 1)] == [NOWHERE]  # it waits for the others
+    others = [part.with_(destination_port=2001) for part in parts]
+    assert Cloud(between()).ways(parts[0], 1) == NOWHERE  # it waits for the others
+    for order in (parts, parts[::-1]):
+        cloud = Cloud(between((TO_2000,), (TO_2000,)))
+        assert [cloud.ways(part, 1) for part in order] == [NOWHERE, {2}]
     cloud = Cloud(between((TO_2000,), (TO_2000,)))
-    assert [cloud.ways(part, 1) for part in parts] == [NOWHERE, NOWHERE]
-    cloud = Cloud(between((TO_2000,), (TO_2000,)))
+    assert [cloud.ways(part, 1) for part in others] == [NOWHERE, NOWHERE]
     assert cloud.ways(udp(1, 2), 1) == {2}
-    assert [cloud.ways(part, 1) for part in parts] == [NOWHERE, {2}]
+    assert [cloud.ways(part, 1) for part in (*parts, *others)] == [NOWHERE, {2}, NOWHERE, NOWHERE]
 
 
 @pytest.mark.parametrize("frame", [tcp(1, 2), udp(1, 2), udp(1, 2, version=6), PING])
