@@ -19,7 +19,7 @@ from typing import Self
 
 from fake_switch.frame import ARP, IPV4, IPV6, Frame
 from fake_switch.wire import encode
-from packets.bare_switch import PATIENCE, BareSwitch
+from packets.bare_switch import PATIENCE, BareSwitch, until
 from packets.builders import Guard
 from portward.dataplane.netns import in_namespace
 from portward.dataplane.openvswitch.driver import OpenvswitchDataplane
@@ -139,6 +139,11 @@ class Machines(BareSwitch):
             undo.callback(self.dataplane.cleanup)
             for opened in self._sockets.values():
                 opened.close()
+
+    def start_vswitchd(self) -> None:
+        """Start ovs-vswitchd, whose time can be made to pass (``time/warp``), and wait until it answers."""
+        self._vswitchd = self._start("ovs-vswitchd", f"unix:{self._socket}", "--pidfile", "--enable-dummy")
+        until(lambda: self._try("ovs-appctl", "version"))
 
     def add(self, *machines: Machine) -> None:
         """Make the links of ``machines``; they are not plugged yet."""
