@@ -29,6 +29,9 @@ from portward.model import (
 #: Addresses and ports, source first. Of protocols without ports these are 0.
 Box = tuple[Span, Span, Span, Span]
 _EVERY_PORT, _NO_PORT = (0, 65535), (0, 0)
+_NOTHING: Span = (1, 0)
+#: The only ICMP that is sent: echo requests.
+ECHO = {4: 8, 6: 128}
 #: Boxes looked at before it is given up to find what a rule decides.
 _PATIENCE = 20_000
 
@@ -154,6 +157,8 @@ def _span(field: Prefix | PortRange) -> Span:
 def _box(rule: Rule, protocol: int) -> Box:
     every = (0, 2 ** _bits(rule.ip_version) - 1)
     source, destination = (every if net is None else _span(net) for net in (rule.source, rule.destination))
+    if rule.icmp_type not in (None, ECHO[rule.ip_version]):
+        return _NOTHING, _NOTHING, _NO_PORT, _NO_PORT
     if protocol not in PROTOCOLS_WITH_PORTS:
         return source, destination, _NO_PORT, _NO_PORT
     ports = (_EVERY_PORT if it is None else _span(it) for it in (rule.source_port, rule.destination_port))
@@ -210,7 +215,7 @@ def _packet(values: Sequence[int], version: IPVersion, protocol: int, chance: ra
         protocol=protocol,
         source_port=values[2] if ports else None,
         destination_port=values[3] if ports else None,
-        icmp_type=(8 if protocol == ICMP else 128) if query else None,
+        icmp_type=ECHO[version] if query else None,
         icmp_code=0 if query else None,
         icmp_id=chance.randrange(65536) if query else None,
     )

@@ -31,6 +31,7 @@ class Counts:
     hash_elements: int = 0
     interval_elements: int = 0
     linear_elements: int = 0
+    sets: int = 0  # address sets in place of prefixes
 
     def __str__(self) -> str:
         return ", ".join(f"{getattr(self, it.name)} {it.name.replace('_', ' ')}" for it in fields(self))
@@ -38,7 +39,9 @@ class Counts:
     def check(self) -> None:
         """Enough passed, and every kind of packet was there."""
         assert self.passed >= 0.3 * self.packets, self
-        assert min(self.denied, self.rejected, self.answered, self.replies, self.rejudged, self.cut) > 0, self
+        assert min(self.denied, self.rejected, self.answered, self.replies, self.rejudged, self.cut, self.sets) > 0, (
+            self
+        )
         assert self.inside_borders + self.outside_borders + self.nowhere == self.borders, self
         assert min(self.inside_borders, self.outside_borders) > self.nowhere, self
         assert min(self.hash_elements, self.interval_elements, self.linear_elements) > 0, self

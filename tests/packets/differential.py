@@ -15,6 +15,7 @@ from packets.counts import Counts
 from packets.frames import answer_of, encode, ident_of, packet_of
 from packets.policies import EVERY, edited, random_policy
 from packets.wire import End, Frame, RouterWire
+from packets.wording import Wording
 from portward.compiler import compile_rules
 from portward.model import SCTP, TCP, UDP, Direction, HostState, Packet, Policy
 from portward.semantics import Crossing, Network, Verdict
@@ -89,8 +90,8 @@ class Differential:
         while not {sender.name, receiver.name} & set(covered):
             sender, receiver = self.chance.sample(list(self._wire.ends.values()), 2)
         guards, audits = self._guards(sender, receiver, size, narrow, covered, protocols)
-        state = self._enforce(**guards)
-        network = Network(state)
+        wording = Wording(self.chance)
+        network = Network(self._enforce_as(wording, guards))
         for audit in audits:
             self._aim(audit, protocols)
         others = [policy for policy in _policies(guards) if all(policy is not audit.policy for audit in audits)]
@@ -105,7 +106,7 @@ class Differential:
             self._account(audit)
         self.counts.policies += len(_policies(guards))
         if change:
-            self._live(network, guards)
+            self._live(network, guards, wording)
 
     def _guards(
         self,
@@ -186,8 +187,13 @@ class Differential:
             self._connections.append(_Connection(self._ident, packet, sender.name, receiver.name))
         return True
 
-    def _live(self, network: Network, guards: dict[str, Guard]) -> None:
-        """Some connections are answered, policies change, and both sides go on."""
+    def _enforce_as(self, wording: Wording, guards: dict[str, Guard]) -> HostState:
+        worded = {name: wording.guard(guard) for name, guard in guards.items()}
+        self.counts.sets += len(wording.sets)
+        return self._enforce(sets=wording.sets, **worded)
+
+    def _live(self, network: Network, guards: dict[str, Guard], wording: Wording) -> None:
+        """Some connections are answered, policies and members of address sets change, and both sides go on."""
         lasting = [connection for connection in self._connections if connection.arrived is not None]
         self.chance.shuffle(lasting)
         lasting = lasting[:_REPLIED]
@@ -203,7 +209,10 @@ class Differential:
             )
             for name, guard in guards.items()
         }
-        network.change(self._enforce(**after))
+        if self.chance.random() < 0.3:
+            after = guards  # sets alone
+        wording.turn()
+        network.change(self._enforce_as(wording, after))
         passed = self.counts.passed
         sent = [(connection, self.chance.random() < 0.5) for connection in lasting]
         self._compare(network, sent, "stale packets")

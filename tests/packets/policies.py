@@ -5,6 +5,8 @@ import uuid
 from collections.abc import Collection
 from ipaddress import IPv4Network, IPv6Network
 
+import msgspec
+
 from packets.frames import NO_UPPER_LAYER
 from packets.wire import End, Span
 from portward.model import (
@@ -71,16 +73,10 @@ def edited(chance: random.Random, policy: Policy) -> Policy:
 
 
 def _changed(rule: Rule, *, enabled: bool | None = None, action: Action | None = None) -> Rule:
-    return Rule(
-        id=rule.id,
+    return msgspec.structs.replace(
+        rule,
         action=rule.action if action is None else action,
         enabled=rule.enabled if enabled is None else enabled,
-        ip_version=rule.ip_version,
-        protocol=rule.protocol,
-        source=rule.source,
-        destination=rule.destination,
-        source_port=rule.source_port,
-        destination_port=rule.destination_port,
     )
 
 
@@ -90,6 +86,7 @@ def _rule(chance: random.Random, sender: End, receiver: End, narrow: float, prot
     if protocol not in protocols or (protocol in NO_UPPER_LAYER[version] and protocol != ICMP):
         protocol = chance.choice((TCP, UDP, ICMP, None))
     ports = protocol in PROTOCOLS_WITH_PORTS
+    types = (None, None, 8 if version == 4 else 128, 13)
     return Rule(
         id=_id(chance),
         action=chance.choice((Action.ALLOW, Action.ALLOW, Action.ALLOW, Action.DENY, Action.REJECT)),
@@ -100,6 +97,7 @@ def _rule(chance: random.Random, sender: End, receiver: End, narrow: float, prot
         destination=_prefix(chance, receiver, version, narrow) if chance.random() < max(narrow, 0.5) else None,
         source_port=_port_range(chance, narrow) if ports and chance.random() < narrow / 3 else None,
         destination_port=_port_range(chance, narrow) if ports and chance.random() < narrow else None,
+        icmp_type=chance.choice(types) if protocol == ICMP else None,
     )
 
 

@@ -191,8 +191,8 @@ class TranslatingWire(RouterWire):
 class SwitchWire(RouterWire):
     """A wire of a lab whose hosts are virtual machines: their ports decide, and may send from all of their ends."""
 
-    #: A switch knows no ports of DCCP, and one in userspace tracks SCTP by its addresses alone.
-    PROTOCOLS = frozenset(range(256)) - {DCCP, SCTP}
+    #: A switch knows no ports of DCCP, and no addresses of protocol 0; one in userspace tracks SCTP by addresses alone.
+    PROTOCOLS = frozenset(range(256)) - {0, DCCP, SCTP}
     #: Fewer than the switch's own sockets take before they lose some.
     CHUNK = 100
 

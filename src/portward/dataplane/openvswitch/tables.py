@@ -202,6 +202,9 @@ def _state(userspace: bool) -> Iterator[Flow]:
             conditions = [flag(past_egress=ingress), _ct(trk=True, inv=False, rpl=reply)]
             yield flow(Table.SIDE, 100, conditions, set_bit(Bits.TO_VM, ingress != reply), *to_position(0))
     yield flow(Table.POLICY, 0, [], Resubmit(Table.NEXT))
+    # Of protocol 0 the switch keeps no addresses of the connection: rules about addresses would not see it.
+    for kind in _IP:
+        yield flow(Table.POLICY, 65535, [kind, TRACKED_VALID, (Field.CT_NW_PROTO, 0)])
     if userspace:
         # Tracked by its addresses alone: a new association would pass as the answers of another.
         for kind in _IP:
