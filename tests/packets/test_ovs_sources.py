@@ -27,8 +27,9 @@ MANY_PAIRS = tuple(
 RED, BLUE = Machine("red", 11), Machine("blue", 12)
 PAIRED, MANY = Machine("paired", 13, pairs=PAIRS), Machine("many", 14, pairs=MANY_PAIRS)
 WILD = Machine("wild", 15, is_secured=False)
+ALONE = Machine("alone", 16)  # of no group
 ROUTER = Machine("router", 1)
-MACHINES = (RED, BLUE, PAIRED, MANY, WILD)
+MACHINES = (RED, BLUE, PAIRED, MANY, WILD, ALONE)
 PORT, DENIED = 9001, 9002
 NOBODY = "fa:16:3e:ff:ff:ff"
 V4, V6 = ip_address("10.0.0.99"), ip_address("fd00::99")
@@ -42,7 +43,7 @@ def lab() -> Iterator[Machines]:
         made.admit(ROUTER)
         made.add(*MACHINES)
         made.plug(*MACHINES)
-        made.enforce(dict.fromkeys(MACHINES, guard))
+        made.enforce({**dict.fromkeys(MACHINES, guard), ALONE: None})
         yield made
 
 
@@ -151,18 +152,21 @@ def passed(lab: Machines, machine: Machine, frames: dict[str, Frame]) -> list[st
     return [what for what, frame in frames.items() if lab.send(machine, frame)]
 
 
-@pytest.mark.parametrize("machine", [RED, PAIRED, MANY], ids=lambda machine: machine.name)
+@pytest.mark.parametrize("machine", [RED, PAIRED, MANY, ALONE], ids=lambda machine: machine.name)
 def test_what_is_not_from_the_port_never_leaves_it(lab: Machines, machine: Machine) -> None:
     assert passed(lab, machine, forged(machine)) == []
 
 
-@pytest.mark.parametrize("machine", [RED, PAIRED, MANY, WILD], ids=lambda machine: machine.name)
+@pytest.mark.parametrize("machine", [RED, PAIRED, MANY, WILD, ALONE], ids=lambda machine: machine.name)
 def test_what_is_the_ports_own_leaves_it(lab: Machines, machine: Machine) -> None:
     assert passed(lab, machine, its_own(machine)) == list(its_own(machine))
 
 
-def test_router_advertisements_redirects_and_dhcp_answers_never_leave_a_machine(lab: Machines) -> None:
-    assert passed(lab, RED, of_servers(RED)) == []
+@pytest.mark.parametrize("machine", [RED, PAIRED, ALONE], ids=lambda machine: machine.name)
+def test_router_advertisements_redirects_and_dhcp_answers_never_leave_a_machine(
+    lab: Machines, machine: Machine
+) -> None:
+    assert passed(lab, machine, of_servers(machine)) == []
 
 
 @pytest.mark.parametrize("machine", [PAIRED, MANY], ids=lambda machine: machine.name)
