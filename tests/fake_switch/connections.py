@@ -182,6 +182,8 @@ def _update(connection: Connection, frame: Frame, is_reply: bool) -> int:
 
 def _write_tuple(fields: Fields, key: Key, is_ipv4: bool) -> None:
     source, destination = (Field.CT_NW_SRC, Field.CT_NW_DST) if is_ipv4 else (Field.CT_IPV6_SRC, Field.CT_IPV6_DST)
+    if not key.protocol:  # which stands for "no tuple"
+        return
     fields[source], fields[destination] = int(key.source or 0), int(key.destination or 0)
     fields[Field.CT_NW_PROTO] = key.protocol
     if isinstance(key.source_port, tuple):

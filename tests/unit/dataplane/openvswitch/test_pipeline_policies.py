@@ -251,6 +251,12 @@ def test_in_userspace_sctp_is_denied_where_a_policy_is_asked_for_its_association
     assert Cloud({1: Vm(groups=()), 2: Vm(groups=())}).ways(association, 1) == {2}
 
 
+def test_protocol_0_is_denied_where_a_policy_is_asked_for_the_switch_does_not_know_its_addresses() -> None:
+    packet = udp(1, 2).with_(protocol=0)
+    assert Cloud(between()).ways(packet, 1) == NOWHERE
+    assert Cloud({1: Vm(groups=()), 2: Vm(groups=())}).ways(packet, 1) == {2}
+
+
 def test_fragments_are_decided_together_by_the_ports_of_the_first() -> None:
     parts = [udp(1, 2).with_(fragment=half) for half in (Fragment.FIRST, Fragment.LATER)]
     others = [part.with_(destination_port=2001) for part in parts]
