@@ -13,7 +13,7 @@ from portward.api.call import Call
 from portward.api.collection import shown
 from portward.api.errors import HTTPBadRequest
 from portward.api.packets import PACKET_FIELDS, parse_packet
-from portward.api.resources import GROUPS, POLICIES, PORTS
+from portward.api.resources import GROUPS, POLICIES, PORTS, narrowing
 from portward.model import Direction
 from portward.service import groups, policies, ports
 from portward.service.agents import HostInfo, list_hosts
@@ -85,9 +85,9 @@ def explain(call: Call) -> _Work:
         if not call.authority.sees(PORTS.schema.singular, port):
             raise PortNotFound(port_id)
         call.authority.require(["explain"], port.project_id)
-        return {
-            "explanation": msgspec.to_builtins(explained(session, call.context, port.id, Direction(direction), packet))
-        }
+        narrow = narrowing(call.authority)
+        found = explained(session, call.context, port.id, Direction(direction), packet, narrow)
+        return {"explanation": msgspec.to_builtins(found)}
 
     return work
 

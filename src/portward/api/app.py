@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.routing import Route, Router
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from portward.api import actions, collection, counters, discovery, tags
+from portward.api import actions, collection, counters, discovery, effective, tags
 from portward.api.access import Access
 from portward.api.envelope import Envelope
 from portward.api.errors import HTTPForbidden, HTTPNotFound
@@ -49,6 +49,7 @@ def create_app(
         _route(f"/v2.0{POLICIES.path}/{{id}}/remove_rule", PUT=handlers.writes(actions.remove_rule)),
         _route(f"/v2.0{POLICIES.path}/{{id}}/counters", GET=handlers.reads(counters.policy_counters)),
         _route(f"/v2.0{GROUPS.path}/{{id}}/realisation", GET=handlers.reads(actions.realisation)),
+        _route("/v2.0/fwaas/effective/{port_id}", GET=handlers.reads(effective.effective)),
         _route("/v2.0/fwaas/explain", POST=handlers.reads(actions.explain)),
         _route("/v2.0/fwaas/hosts", GET=handlers.reads(actions.hosts)),
     ]

@@ -68,6 +68,7 @@ DEFAULTS: tuple[RuleDefault, ...] = (
     RuleDefault("get_port:binding:profile", ADMIN, "`binding:profile` of ports"),
     RuleDefault("update_port", ADMIN, "PUT /v2.0/ports/{id} and changes of its tags"),
     RuleDefault("delete_port", ADMIN, "DELETE /v2.0/ports/{id}"),
+    RuleDefault("get_effective", _READER, "GET /v2.0/fwaas/effective/{port_id}"),
     RuleDefault("explain", _READER, "POST /v2.0/fwaas/explain, about a port"),
     RuleDefault("get_hosts", ADMIN, "GET /v2.0/fwaas/hosts"),
 )

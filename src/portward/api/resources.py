@@ -5,6 +5,7 @@ from sqlalchemy.orm import InstrumentedAttribute
 from portward.api import converters as to
 from portward.api import filters
 from portward.api.attributes import Attribute, stored, structure
+from portward.api.authorisation import Authority
 from portward.api.resource import WRITING, Resource, admins, boolean, leading, more_filters, shared, trailing
 from portward.api.schema import Schema
 from portward.model import Stratum
@@ -15,6 +16,7 @@ from portward.service.errors import (
     FirewallRuleNotFound,
     PortNotFound,
 )
+from portward.service.rows import Narrow
 from portward.service.scopes import Scope
 from portward.service.status import Status, status_of
 from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, Port
@@ -245,5 +247,12 @@ PORTS = Resource(
         ],
     ),
 )
+
+
+def narrowing(authority: Authority) -> Narrow:
+    """The operator's rules about who may get what, for whoever asks about several tables at once."""
+    singulars = {resource.table: resource.schema.singular for resource in (RULES, POLICIES, GROUPS)}
+    return lambda table: authority.where(f"get_{singulars[table]}", table.project_id, table.shared)
+
 
 ALL = (RULES, POLICIES, GROUPS, PORTS)

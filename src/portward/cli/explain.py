@@ -46,13 +46,13 @@ def explain(
     out.print(verdict + plain(answer["reason"]), highlight=False, soft_wrap=True)
     _show_deciders(answer)
     if answer["passed_over"]:
-        which = "Rules before it" if answer["rule_id"] else "Rules that were asked"
+        which = "Rules before it" if answer["rule_name"] is not None else "Rules that were asked"
         out.print(f"\n{which}, and the first field in which each did not match:")
         rows = [
             (
                 item["rule_name"] or item["rule_id"],
                 item["policy_name"] or item["policy_id"],
-                item["field"] or "(passed on)",
+                item["field"] or ("(hidden)" if item["rule_id"] is None else "(passed on)"),
                 item["rule_says"],
                 item["packet_has"],
             )
@@ -63,6 +63,6 @@ def explain(
 
 def _show_deciders(answer: dict[str, Any]) -> None:
     for what in ("group", "policy", "rule"):
-        if answer[f"{what}_id"]:
+        if answer[f"{what}_name"] is not None:
             name = answer[f"{what}_name"] or "(no name)"
-            out.print(plain(f"  {what:<8} {name}  {answer[f'{what}_id']}"), highlight=False)
+            out.print(plain(f"  {what:<8} {name}  {answer[f'{what}_id'] or '(hidden)'}"), highlight=False)

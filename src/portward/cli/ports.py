@@ -5,8 +5,9 @@ from typing import Annotated, Any
 import typer
 
 from portward.cli.context import client, settings
+from portward.cli.effective import show_deciding
 from portward.cli.http import Client
-from portward.cli.output import Format, FormatOption, fail, show_fields, show_rows
+from portward.cli.output import Format, FormatOption, fail, show_fields, show_json, show_rows
 
 app = typer.Typer(no_args_is_help=True, help="Register the ports that firewall groups may protect.")
 
@@ -48,16 +49,19 @@ def add(
 @app.command("list")
 def list_(context: typer.Context, format_: FormatOption = Format.TABLE) -> None:
     """List the ports."""
-    columns: tuple[str, ...] = ("name", "id", "device", "addresses", "group")
+    columns: tuple[str, ...] = ("name", "id", "device", "addresses", "groups")
     if format_ is Format.JSON:
         columns = ("id", "name", "project", "owner", "device_id", "host", "netns", *columns[2:])
     with client(context) as api:
         ports = api.get(PATH)["ports"]
         groups = api.get(GROUPS_PATH)["firewall_groups"]
-    group_of = {port: group["name"] or group["id"] for group in groups for port in group["ports"]}
+    groups_of: dict[str, list[str]] = {}
+    for group in groups:
+        for port in group["ports"]:
+            groups_of.setdefault(port, []).append(group["name"] or group["id"])
     rows = []
     for port in ports:
-        fields = {**_fields(port), "group": group_of.get(port["id"])}
+        fields = {**_fields(port), "groups": groups_of.get(port["id"], [])}
         rows.append([fields[column] for column in columns])
     show_rows(format_, columns, rows, empty="no ports; register one with `portward port add`")
 
@@ -68,21 +72,26 @@ def show(
     port: Annotated[str, typer.Argument(help="Id or name.")],
     format_: FormatOption = Format.TABLE,
 ) -> None:
-    """Show a port, the group that protects it, and whether its host does as asked."""
+    """Show a port, the groups that decide for it, in order, with their rules, and whether its host does as asked."""
     with client(context) as api:
         found = find(api, port)
-        fields = _fields(found)
+        fields = _fields(found) | {"realised": None, "error": None}
         groups = api.get(GROUPS_PATH, ports=found["id"])["firewall_groups"]
-        for group in groups:
-            realisation = api.get(f"{GROUPS_PATH}/{group['id']}/realisation")["realisation"]
-            mine = next(item for item in realisation["ports"] if item["port_id"] == found["id"])
-            fields |= {
-                "group": group["name"] or group["id"],
-                "group_status": group["status"],
-                "realised": mine["realised"],
-                "error": mine["error"],
-            }
-    show_fields(format_, fields if groups else fields | {"group": None})
+        status = {group["id"]: group["status"] for group in groups}
+        of_port = []
+        for id_ in status:
+            realisation = api.get(f"{GROUPS_PATH}/{id_}/realisation")["realisation"]
+            of_port += [item for item in realisation["ports"] if item["port_id"] == found["id"]]
+        if of_port:
+            errors = [item["error"] for item in of_port if item["error"]]
+            fields |= {"realised": all(item["realised"] for item in of_port), "error": (errors or [None])[0]}
+        deciding = api.get(f"/v2.0/fwaas/effective/{found['id']}")["effective"]["groups"]
+    deciding = [group | {"status": status.get(group["id"])} for group in deciding]
+    if format_ is Format.JSON:
+        show_json(fields | {"groups": deciding})
+        return
+    show_fields(format_, fields)
+    show_deciding(deciding)
 
 
 @app.command()

@@ -1,11 +1,11 @@
 """Why a packet passes a port or does not, for its owner to read.
 
 The verdict is ``semantics.decide``'s; here it gets the names that users gave and words for what did not match.
-Whoever sees the port may ask, and is shown every rule that decides there, whosever it is. It is about the first
-packet of a connection, at one port; nothing is asked of any host.
+Whoever sees the port may ask. A group, policy or rule that the caller may not see is called "admin", without its id
+and contents. It is about the first packet of a connection, at one port; nothing is asked of any host.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import msgspec
 from sqlalchemy import select
@@ -26,9 +26,11 @@ from portward.model import (
 )
 from portward.semantics import Answer, Decision, Field, PassedOver, Reason, Verdict, decide
 from portward.service.context import Context
+from portward.service.effective import HIDDEN_NAME
 from portward.service.errors import InvalidInput
 from portward.service.hosts import NotCoverable, covered_port, policies_by_id
 from portward.service.ports import find_port
+from portward.service.rows import Narrow, visible
 from portward.store import tables
 
 _PROTOCOLS = {ICMP: "icmp", TCP: "tcp", UDP: "udp", DCCP: "dccp", ICMPV6: "ipv6-icmp", SCTP: "sctp"}
@@ -42,12 +44,13 @@ _ANSWERS = {
 class PassedRule(msgspec.Struct, frozen=True, kw_only=True):
     """A rule that stood before the deciding one, and the first field that kept it from deciding.
 
-    ``field`` ``None``: it matched, and its action ``pass`` left the matter to the next stratum.
+    ``field`` ``None``: it matched, and its action ``pass`` left the matter to the next stratum; or, where ``rule_id``
+    is ``None`` too, it stands for one rule or several of one policy, one after the other, that the caller may not see.
     """
 
-    rule_id: str
+    rule_id: str | None
     rule_name: str
-    policy_id: str
+    policy_id: str | None
     policy_name: str
     field: Field | None = None
     rule_says: str | None = None
@@ -59,7 +62,7 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
 
     ``reason`` is a sentence for people; programs read ``verdict`` and the ids.
     ``answer`` says what the sender of a rejected packet gets. Ids and names are ``None`` where no group, policy or
-    rule had a part in the verdict.
+    rule had a part in the verdict; where one had and the caller may not see it, its id is, and its name is "admin".
     """
 
     port_id: str
@@ -77,8 +80,15 @@ class Explanation(msgspec.Struct, frozen=True, kw_only=True):
     passed_over: tuple[PassedRule, ...] = ()
 
 
-def explain(session: Session, context: Context, port_id: str, direction: Direction, packet: Packet) -> Explanation:
-    """Decide ``packet`` at port ``port_id`` as the database has it now, and say why.
+def explain(
+    session: Session,
+    context: Context,
+    port_id: str,
+    direction: Direction,
+    packet: Packet,
+    narrow: Narrow = lambda _table: (),
+) -> Explanation:
+    """Decide ``packet`` at port ``port_id`` as the database has it now, and say why, in names that the caller may see.
 
     Call it in one snapshot; it writes nothing. A constant number of SQL statements, whatever the number of rules.
 
@@ -95,7 +105,7 @@ def explain(session: Session, context: Context, port_id: str, direction: Directi
     used = {group.policy_id(direction) for group in covered.groups} - {None}
     policies = policies_by_id(session, [id_ for id_ in used if id_ is not None])
     decision = decide(packet, direction, covered, policies)
-    names = _names(session, [group.id for group in covered.groups], policies.values())
+    names = _names(session, context, narrow, [group.id for group in covered.groups], policies.values())
     rules = {rule.id: rule for policy in policies.values() for rule in policy.rules}
     return Explanation(
         port_id=port_id,
@@ -104,38 +114,51 @@ def explain(session: Session, context: Context, port_id: str, direction: Directi
         reason=_sentence(decision, direction, names),
         answer=decision.answer,
         stratum=decision.stratum,
-        group_id=decision.group_id,
-        group_name=_name(names, decision.group_id),
-        policy_id=decision.policy_id,
-        policy_name=_name(names, decision.policy_id),
-        rule_id=decision.rule_id,
-        rule_name=_name(names, decision.rule_id),
-        passed_over=tuple(_passed(passed, rules[passed.rule_id], packet, names) for passed in decision.passed_over),
+        group_id=names.id(decision.group_id),
+        group_name=names.name(decision.group_id),
+        policy_id=names.id(decision.policy_id),
+        policy_name=names.name(decision.policy_id),
+        rule_id=names.id(decision.rule_id),
+        rule_name=names.name(decision.rule_id),
+        passed_over=_passed_over(decision, rules, packet, names),
     )
 
 
-def _names(session: Session, group_ids: Iterable[str], policies: Iterable[Policy]) -> dict[str, str]:
-    """The name of every group, policy and rule concerned, by id."""
-    names: dict[str, str] = {}
+class _Names(dict[str, str]):
+    """The name of every group, policy and rule concerned that the caller may see, by id."""
+
+    def id(self, id_: str | None) -> str | None:
+        """``id_``, if the caller may see what it is the id of."""
+        return id_ if id_ in self else None
+
+    def name(self, id_: str | None) -> str | None:
+        """The name of what has this id, as the caller may see it."""
+        return None if id_ is None else self.get(id_, HIDDEN_NAME)
+
+
+def _names(
+    session: Session, context: Context, narrow: Narrow, group_ids: Iterable[str], policies: Iterable[Policy]
+) -> _Names:
+    names = _Names()
     policies = list(policies)
     group, policy, place, rule = tables.FirewallGroup, tables.FirewallPolicy, tables.PolicyRule, tables.FirewallRule
     policy_ids = [one.id for one in policies]
     for query in (
-        select(group.id, group.name).where(group.id.in_(list(group_ids))),
-        select(policy.id, policy.name).where(policy.id.in_(policy_ids)),
-        select(rule.id, rule.name).join(place, place.rule_id == rule.id).where(place.policy_id.in_(policy_ids)),
+        select(group.id, group.name).where(group.id.in_(list(group_ids)), *visible(context, group), *narrow(group)),
+        select(policy.id, policy.name).where(policy.id.in_(policy_ids), *visible(context, policy), *narrow(policy)),
+        select(rule.id, rule.name)
+        .join(place, place.rule_id == rule.id)
+        .where(place.policy_id.in_(policy_ids), *visible(context, rule), *narrow(rule)),
     ):
         names.update((id_, name) for id_, name in session.execute(query))
     return names
 
 
-def _name(names: dict[str, str], id_: str | None) -> str | None:
-    return None if id_ is None else names[id_]
-
-
-def _sentence(decision: Decision, direction: Direction, names: dict[str, str]) -> str:
+def _sentence(decision: Decision, direction: Direction, names: _Names) -> str:
     def called(kind: str, id_: str | None) -> str:
-        name = names.get(id_ or "")
+        if id_ is not None and id_ not in names:
+            return f"{kind} {HIDDEN_NAME}"
+        name = names.name(id_)
         return f"{kind} '{name}' ({id_})" if name else f"{kind} {id_}"
 
     group, policy = called("group", decision.group_id), called("policy", decision.policy_id)
@@ -157,7 +180,21 @@ def _sentence(decision: Decision, direction: Direction, names: dict[str, str]) -
     return f"{decision.reason.value}."
 
 
-def _passed(passed: PassedOver, rule: Rule, packet: Packet, names: dict[str, str]) -> PassedRule:
+def _passed_over(
+    decision: Decision, rules: Mapping[str, Rule], packet: Packet, names: _Names
+) -> tuple[PassedRule, ...]:
+    found: list[PassedRule] = []
+    for passed in decision.passed_over:
+        told = _passed(passed, rules[passed.rule_id], packet, names)
+        if told.rule_id is not None or found[-1:] != [told]:  # how many are hidden is hidden too
+            found.append(told)
+    return tuple(found)
+
+
+def _passed(passed: PassedOver, rule: Rule, packet: Packet, names: _Names) -> PassedRule:
+    policy_id, policy_name = names.id(passed.policy_id), names.name(passed.policy_id) or HIDDEN_NAME
+    if passed.rule_id not in names:
+        return PassedRule(rule_id=None, rule_name=HIDDEN_NAME, policy_id=policy_id, policy_name=policy_name)
     says = has = None
     if passed.field is not None:
         says = _text(passed.field, _value(rule, passed.field))
@@ -165,8 +202,8 @@ def _passed(passed: PassedOver, rule: Rule, packet: Packet, names: dict[str, str
     return PassedRule(
         rule_id=passed.rule_id,
         rule_name=names[passed.rule_id],
-        policy_id=passed.policy_id,
-        policy_name=names[passed.policy_id],
+        policy_id=policy_id,
+        policy_name=policy_name,
         field=passed.field,
         rule_says=says,
         packet_has=has,

@@ -7,7 +7,7 @@ is seen; that is decided by whoever lets callers in.
 
 from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 from uuid import uuid4
 
 import msgspec
@@ -33,6 +33,15 @@ class Page:
     where: Sequence[ColumnElement[bool]] = ()  # all must hold
     order_by: Sequence[ColumnElement[Any]] = ()
     limit: int | None = None
+
+
+class Narrow(Protocol):
+    """What a caller sees less of than the service says, by the operator's wish: conditions on a table."""
+
+    def __call__(
+        self, table: type[FirewallRule] | type[FirewallPolicy] | type[FirewallGroup]
+    ) -> Sequence[ColumnElement[bool]]:
+        """All of them must hold."""
 
 
 #: Everything that the caller sees.

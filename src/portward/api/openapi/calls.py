@@ -3,9 +3,12 @@
 import msgspec
 
 from portward.api import converters as to
+from portward.api.converter import or_null
 from portward.api.openapi.parts import Json, in_path, object_of, operation, ref, unasked
 from portward.api.openapi.resources import whole_names
-from portward.api.resources import GROUPS, POLICIES
+from portward.api.resources import GROUPS, POLICIES, RULES
+from portward.model import Direction
+from portward.service.effective import HIDDEN_NAME
 from portward.service.explain import Explanation
 from portward.service.status import Realisation
 
@@ -48,6 +51,8 @@ _COUNTER = object_of(
         "since": _MOMENT | {"description": "When counting began; null: no host has counted it yet"},
     }
 )
+#: In place of what the caller may not see.
+_HIDDEN = object_of({"id": {"type": "null"}, "name": {"const": HIDDEN_NAME}})
 _NEIGHBOUR = {"type": ["string", "null"], "description": 'Id of a rule; "" and null: none'}
 _RULE_ID = to.string(36).takes | {"description": "Id of the rule"}
 
@@ -113,6 +118,17 @@ def paths() -> Json:
                 refusals=(404, 412),
             ),
         },
+        "/v2.0/fwaas/effective/{port_id}": {
+            "parameters": [in_path("port_id", "The port's id")],
+            "get": operation(
+                "get_effective",
+                "effective",
+                "Which groups decide for a port, in their order, with the rules that the caller may see",
+                200,
+                object_of({"effective": _effective()}),
+                refusals=(404,),
+            ),
+        },
         "/v2.0/fwaas/explain": {
             "post": operation(
                 "explain",
@@ -134,6 +150,23 @@ def paths() -> Json:
             )
         },
     } | _discovery()
+
+
+def _effective() -> Json:
+    shown = {item.name: item.schema for item in GROUPS.schema.attributes}
+    named = ("position", "admin_state_up", "ingress_firewall_policy_id", "egress_firewall_policy_id")
+    rule = {"allOf": [ref("firewall_rule"), {"required": whole_names(RULES.schema)}]}
+    rules = {"type": "array", "items": {"anyOf": [rule, _HIDDEN]}}
+    group = object_of(
+        {
+            "id": {"type": ["string", "null"], "description": "Null: a group that the caller may not see"},
+            "name": _TEXT,
+            "stratum": shown["stratum"],
+            **{name: or_null(shown[name]) for name in named},
+            **{f"{direction}_rules": rules for direction in Direction},
+        }
+    )
+    return object_of({"port_id": _TEXT, "groups": {"type": "array", "items": group}})
 
 
 def _question() -> Json:
