@@ -45,13 +45,19 @@ def lab() -> Iterator[Machines]:
 def plug_trunk(lab: Machines) -> None:
     """As neutron-openvswitch-agent does: a bridge for the machine's device, patches from it to br-int, one a port."""
     lab.vsctl("add-br", "tbr", "--", "set", "bridge", "tbr", "datapath_type=netdev")
-    lab.vsctl("add-port", "tbr", PARENT.device)
-    for machine, ours, theirs, tag in ((PARENT, "tpi", "tpt", None), (SUBPORT, "spi", "spt", TAG)):
-        patch = ("external_ids:iface-id=" + machine.id, "type=patch", f"options:peer={theirs}")
-        lab.vsctl("add-port", "br-int", ours, f"tag={machine.network}", "--", "set", "interface", ours, *patch)
-        tagged = [] if tag is None else [f"tag={tag}"]
-        other = ("type=patch", f"options:peer={ours}")
-        lab.vsctl("add-port", "tbr", theirs, *tagged, "--", "set", "interface", theirs, *other)
+    lab.vsctl("add-port", "tbr", PARENT.device, "--", "set", "interface", PARENT.device, iface_id(PARENT))
+    for machine, ours, theirs, tag in ((PARENT, "tpi", "tpt", []), (SUBPORT, "spi", "spt", [f"tag={TAG}"])):
+        inner = ("add-port", "br-int", ours, f"tag={machine.network}")
+        outer = ("add-port", "tbr", theirs, *tag)
+        patches = [
+            ("set", "interface", name, "type=patch", f"options:peer={peer}", iface_id(machine))
+            for name, peer in ((ours, theirs), (theirs, ours))
+        ]
+        lab.vsctl(*inner, "--", *outer, "--", *patches[0], "--", *patches[1])
+
+
+def iface_id(machine: Machine) -> str:
+    return f"external_ids:iface-id={machine.id}"
 
 
 @pytest.mark.parametrize("version", [4, 6])
