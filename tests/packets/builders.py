@@ -27,6 +27,7 @@ from portward.model import (
     Policy,
     PortRange,
     Rule,
+    Stratum,
 )
 from portward.semantics import Crossing, Network, Verdict
 
@@ -105,16 +106,23 @@ class Guard:
     ingress: Policy | None = None
     egress: Policy | None = None
     up: bool = True
+    stratum: Stratum = Stratum.TENANT
+    position: int = 0
     id: str = field(default_factory=new_id)
 
     def group(self) -> Group:
         return Group(
             id=self.id,
+            stratum=self.stratum,
+            position=self.position,
             admin_state_up=self.up,
             ingress_policy_id=None if self.ingress is None else self.ingress.id,
             egress_policy_id=None if self.egress is None else self.egress.id,
         )
 
+
+#: What protects a port: a group, or groups of several strata.
+Guards = Guard | tuple[Guard, ...]
 
 ALLOW_ALL = policy(both("allow"))
 
@@ -125,9 +133,9 @@ def guarded_ports(lab: Lab) -> dict[str, LabPort]:
 
 
 def state_of(
-    ports: Mapping[str, LabPort], guards: Mapping[str, Guard], old: HostState, sets: Iterable[AddressSet] = ()
+    ports: Mapping[str, LabPort], guards: Mapping[str, Guards], old: HostState, sets: Iterable[AddressSet] = ()
 ) -> HostState:
-    """The state after ``old`` in which the port of each network of ``guards`` is protected by its guard.
+    """The state after ``old`` in which the port of each network of ``guards`` is protected by its guard, or its guards.
 
     ``sets`` are those that its rules may name.
 
@@ -136,7 +144,8 @@ def state_of(
     generation = old.generation + 1
     before = {policy.id: policy for policy in old.policies}
     policies: dict[str, Policy] = {}
-    for guard in guards.values():
+    of_network = {network: some if isinstance(some, tuple) else (some,) for network, some in guards.items()}
+    for guard in (guard for some in of_network.values() for guard in some):
         for item in (guard.ingress, guard.egress):
             if item is not None:
                 known = before.get(item.id)
@@ -152,9 +161,9 @@ def state_of(
             for set_ in sets
         ),
         ports=tuple(
-            CoveredPort(port=port.to_model(), groups=(guards[network].group(),) if network in guards else ())
+            CoveredPort(port=port.to_model(), groups=tuple(guard.group() for guard in of_network.get(network, ())))
             for network, port in ports.items()
-            if network in guards or port.device_owner == VM
+            if network in of_network or port.device_owner == VM
         ),
         admitted=old.admitted,
         policies=tuple(policies.values()),

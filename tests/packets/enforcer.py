@@ -8,7 +8,7 @@ import select
 import time
 from collections.abc import Callable, Iterable
 
-from packets.builders import Guard, expected, guarded_ports, state_of
+from packets.builders import Guards, expected, guarded_ports, state_of
 from portward.dataplane.nftables.driver import NftablesDataplane
 from portward.dataplane.openvswitch.driver import OpenvswitchDataplane
 from portward.dataplane.protocol import Dataplane
@@ -35,7 +35,7 @@ class Enforcer:
             self.dataplane.cleanup()
         self.dataplane.close()
 
-    def __call__(self, *, sets: Iterable[AddressSet] = (), **guards: Guard) -> HostState:
+    def __call__(self, *, sets: Iterable[AddressSet] = (), **guards: Guards) -> HostState:
         """Protect the port of each network named with its guard, all others with none; rules may name ``sets``."""
         self.state = state_of(self.ports, guards, self.state, sets)
         report = self.dataplane.apply(self.state)
