@@ -1,4 +1,4 @@
-"""What admins assign above and below the tenants' groups, by its use cases, on both kinds of port, live and restarted."""
+"""What admins assign above and below tenants' groups, by its use cases; on both kinds of port, live and restarted."""
 
 from collections.abc import Iterator
 
