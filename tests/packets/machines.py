@@ -12,7 +12,7 @@ import struct
 import subprocess
 import time
 import uuid
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from ipaddress import ip_address
 from typing import Self
@@ -21,6 +21,7 @@ from fake_switch.frame import ARP, IPV4, IPV6, Frame
 from fake_switch.wire import encode
 from packets.bare_switch import PATIENCE, BareSwitch, until
 from packets.builders import Guard
+from packets.wire import one_processor
 from portward.dataplane.netns import in_namespace
 from portward.dataplane.openvswitch.driver import OpenvswitchDataplane
 from portward.model import (
@@ -224,10 +225,15 @@ class Machines(BareSwitch):
 
     def send(self, sender: Machine, *frames: Frame) -> dict[str, list[bytes]]:
         """Send ``frames``; what arrived anywhere because of them, by the names of those who got something."""
-        for start in range(0, len(frames), _BURST):
-            for frame in frames[start : start + _BURST]:
-                self.put(sender, encode(frame))
-            self.settle()
+        return self.send_bytes(sender, [encode(frame) for frame in frames])
+
+    def send_bytes(self, sender: Machine, frames: Sequence[bytes]) -> dict[str, list[bytes]]:
+        """As ``send``, frames of any kind."""
+        with one_processor():
+            for start in range(0, len(frames), _BURST):
+                for data in frames[start : start + _BURST]:
+                    self.put(sender, data)
+                self.settle()
         return self.arrived()
 
     def put(self, sender: Machine, data: bytes) -> None:

@@ -76,10 +76,7 @@ def pieces(
 
 def send(lab: Machines, sender: Machine, frames: list[bytes]) -> dict[str, list[bytes]]:
     """What arrives where of ``frames``, in an order of no meaning."""
-    for frame in frames:
-        lab.put(sender, frame)
-    lab.settle()
-    return {name: sorted(got) for name, got in lab.arrived().items()}
+    return {name: sorted(got) for name, got in lab.send_bytes(sender, frames).items()}
 
 
 ORDERS = {"in order": slice(None), "the last first": slice(None, None, -1)}

@@ -89,7 +89,7 @@ class RouterWire:
     def exchange(self, frames: Sequence[Frame]) -> list[Frame]:
         """Send ``frames``; all that came out of the router because of them, at whichever end."""
         seen: list[Frame] = []
-        with _one_processor():
+        with one_processor():
             for start in range(0, len(frames), self.CHUNK):
                 for frame in frames[start : start + self.CHUNK]:
                     self._send(frame)
@@ -285,7 +285,8 @@ def _received(opened: socket.socket) -> Iterator[bytes]:
 
 
 @contextmanager
-def _one_processor() -> Iterator[None]:
+def one_processor() -> Iterator[None]:
+    """What is sent meanwhile is on its way in its order: each processor has a queue of its own."""
     allowed = os.sched_getaffinity(0)
     os.sched_setaffinity(0, {min(allowed)})
     try:
