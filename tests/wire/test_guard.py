@@ -6,7 +6,6 @@ in its place, and for bodies every attribute with values of every kind that its 
 
 from collections.abc import Iterator
 from itertools import product
-from pathlib import Path
 from typing import Any
 
 import msgspec
