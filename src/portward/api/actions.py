@@ -1,4 +1,5 @@
-"""Requests that are not about a resource as a whole. Those on policies are not enveloped, as in Neutron."""
+"""Requests that are not about a resource as a whole. Those on policies are not enveloped, nor are bodies of those on
+address groups, as in Neutron."""
 
 from collections.abc import Callable
 from collections.abc import Set as AbstractSet
@@ -7,15 +8,17 @@ from typing import Any
 import msgspec
 from sqlalchemy.orm import Session
 
+from portward.api import converters as to
 from portward.api.attributes import iso
 from portward.api.body import parse_json, refuse_unknown
 from portward.api.call import Call
 from portward.api.collection import shown
 from portward.api.errors import HTTPBadRequest
 from portward.api.packets import PACKET_FIELDS, parse_packet
-from portward.api.resources import GROUPS, POLICIES, PORTS, narrowing
+from portward.api.resources import ADDRESS_GROUPS, GROUPS, POLICIES, PORTS, narrowing
+from portward.api.schema import convert_value
 from portward.model import Direction
-from portward.service import groups, policies, ports
+from portward.service import address_groups, groups, policies, ports
 from portward.service.agents import HostInfo, list_hosts
 from portward.service.errors import (
     FirewallRuleInfoMissing,
@@ -49,6 +52,31 @@ def remove_rule(call: Call) -> _Work:
     def work(session: Session) -> dict[str, Any]:
         policy = call.find(session, POLICIES, ["remove_rule"])
         return shown(POLICIES, call)(policies.remove_rule(session, call.context, policy.id, rule_id))
+
+    return work
+
+
+def add_addresses(call: Call) -> _Work:
+    """Add prefixes to an address group."""
+    return _change_addresses(call, address_groups.add_addresses)
+
+
+def remove_addresses(call: Call) -> _Work:
+    """Take prefixes out of an address group."""
+    return _change_addresses(call, address_groups.remove_addresses)
+
+
+def _change_addresses(call: Call, change: Callable[..., Any]) -> _Work:
+    given = _object(call.body)
+    refuse_unknown(given, {"addresses"})
+    if "addresses" not in given:
+        raise HTTPBadRequest("Unable to find 'addresses' in request body")
+    addresses = convert_value("addresses", to.prefix_list, given["addresses"])
+
+    def work(session: Session) -> dict[str, Any]:
+        group = call.find(session, ADDRESS_GROUPS, ["update_address_group"])
+        view = change(session, call.context, group.id, addresses)
+        return {ADDRESS_GROUPS.schema.singular: shown(ADDRESS_GROUPS, call)(view)}
 
     return work
 

@@ -19,7 +19,7 @@ from portward.api.handlers import Handler, Handlers, Methods, json_response
 from portward.api.news import News
 from portward.api.openapi import make_document
 from portward.api.resource import Resource
-from portward.api.resources import ALL, GROUPS, POLICIES
+from portward.api.resources import ADDRESS_GROUPS, ALL, GROUPS, POLICIES
 from portward.config import Settings
 from portward.store import Store, now
 
@@ -48,6 +48,8 @@ def create_app(
         _route(f"/v2.0{POLICIES.path}/{{id}}/insert_rule", PUT=handlers.writes(actions.insert_rule)),
         _route(f"/v2.0{POLICIES.path}/{{id}}/remove_rule", PUT=handlers.writes(actions.remove_rule)),
         _route(f"/v2.0{POLICIES.path}/{{id}}/counters", GET=handlers.reads(counters.policy_counters)),
+        _route(f"/v2.0{ADDRESS_GROUPS.path}/{{id}}/add_addresses", PUT=handlers.writes(actions.add_addresses)),
+        _route(f"/v2.0{ADDRESS_GROUPS.path}/{{id}}/remove_addresses", PUT=handlers.writes(actions.remove_addresses)),
         _route(f"/v2.0{GROUPS.path}/{{id}}/realisation", GET=handlers.reads(actions.realisation)),
         _route("/v2.0/fwaas/effective/{port_id}", GET=handlers.reads(effective.effective)),
         _route("/v2.0/fwaas/explain", POST=handlers.reads(actions.explain)),

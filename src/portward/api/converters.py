@@ -25,6 +25,8 @@ _PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 58: "ipv6-icmp", 
 _MAX_POSITION = 2**31 - 1  # what the database takes
 #: Of one group.
 MAX_PROJECTS = 10_000
+#: Of one request about an address group.
+MAX_ADDRESSES = 20_000
 _UUID_SCHEMA = {"type": "string", "format": "uuid", "pattern": f"^{_UUID.pattern}$"}
 _ADDRESS_SCHEMA = {"type": "string", "pattern": r"^[0-9A-Fa-f:.]+$"}
 _PREFIX_SCHEMA = {"type": "string", "pattern": f"^{_ADDRESS.pattern}$"}
@@ -200,6 +202,47 @@ def address_or_prefix(value: Any) -> str | None:
         else:
             return value
     raise InvalidValue(f"'{_short(value)}' is neither a valid IP address, nor is it a valid IP subnet.")
+
+
+@described(
+    {"type": ["array", "null"], "items": _PREFIX_SCHEMA},
+    {"type": "array", "items": _PREFIX_SCHEMA},
+)
+def prefix_list(value: Any) -> tuple[str, ...]:
+    """Addresses and prefixes in their canonical form, without host bits, none twice; null is none."""
+    if value is None:
+        return ()
+    if not isinstance(value, list):
+        raise InvalidValue(f"'{_short(value)}' is not a list.")
+    if len(value) > MAX_ADDRESSES:
+        raise InvalidValue(f"{len(value)} addresses are more than {MAX_ADDRESSES}.")
+    return tuple(dict.fromkeys(canonical_prefix(item) for item in value))
+
+
+@described(_PREFIX_SCHEMA)
+def canonical_prefix(value: Any) -> str:
+    """An address or prefix in its canonical form."""
+    text = address_or_prefix(value)
+    if text is None:
+        raise InvalidValue(f"'{_short(value)}' is not a valid IP subnet.")
+    return str(ip_network(text, strict=False))
+
+
+@described(
+    {
+        "anyOf": [
+            {"type": ["integer", "null"], "minimum": 0, "maximum": 255},
+            {"type": "string", "pattern": "^-?[0-9]{1,18}$"},
+        ]
+    },
+    {"type": ["integer", "null"], "minimum": 0, "maximum": 255},
+)
+def octet_or_null(value: Any) -> int | None:
+    """A number from 0 to 255, or null."""
+    number = None if value is None else integer(value)
+    if number is not None and not 0 <= number <= 255:
+        raise InvalidValue(f"{number} is not in the range 0 to 255.")
+    return number
 
 
 @described(

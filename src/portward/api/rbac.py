@@ -22,8 +22,8 @@ class RuleDefault:
     description: str
 
 
-def _firewall(singular: str, plural: str, words: str) -> tuple[RuleDefault, ...]:
-    path = f"/v2.0/fwaas/{plural}"
+def _firewall(singular: str, plural: str, words: str, path: str = "") -> tuple[RuleDefault, ...]:
+    path = path or f"/v2.0/fwaas/{plural}"
     return (
         RuleDefault(f"shared_{plural}", "True:%(shared)s", f"What makes a {words} a shared one; others refer to it"),
         RuleDefault(f"create_{singular}", _MEMBER, f"POST {path}"),
@@ -62,6 +62,7 @@ DEFAULTS: tuple[RuleDefault, ...] = (
     ),
     RuleDefault("get_firewall_group_realisation", _READER, "GET /v2.0/fwaas/firewall_groups/{id}/realisation"),
     RuleDefault("get_firewall_group_realisation:host", ADMIN, "The names of hosts in a group's realisation"),
+    *_firewall("address_group", "address_groups", "address group", "/v2.0/address-groups"),
     RuleDefault("create_port", ADMIN, "POST /v2.0/ports"),
     RuleDefault("get_port", _READER, "GET /v2.0/ports, GET /v2.0/ports/{id} and its tags"),
     RuleDefault("get_port:binding:host_id", ADMIN, "`binding:host_id` of ports, to read, filter and sort by"),

@@ -13,9 +13,9 @@ from portward.api.attributes import Attribute, Filter, stored, timestamp
 from portward.api.converter import Converter
 from portward.api.schema import Schema
 from portward.service.errors import NotFound
-from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, Port
+from portward.store.tables import AddressGroup, FirewallGroup, FirewallPolicy, FirewallRule, Port
 
-Table = type[FirewallRule] | type[FirewallPolicy] | type[FirewallGroup] | type[Port]
+Table = type[FirewallRule] | type[FirewallPolicy] | type[FirewallGroup] | type[AddressGroup] | type[Port]
 TAG = {"type": "string", "minLength": 1, "maxLength": 255, "pattern": "^[^,]+$"}
 #: The calls that set an attribute.
 WRITING = frozenset({"create", "update"})

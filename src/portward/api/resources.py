@@ -4,13 +4,14 @@ from sqlalchemy.orm import InstrumentedAttribute
 
 from portward.api import converters as to
 from portward.api import filters
-from portward.api.attributes import Attribute, stored, structure
+from portward.api.attributes import Attribute, Filter, stored, structure
 from portward.api.authorisation import Authority
 from portward.api.resource import WRITING, Resource, admins, boolean, leading, more_filters, shared, trailing
 from portward.api.schema import Schema
 from portward.model import Stratum
-from portward.service import groups, policies, ports, rules
+from portward.service import address_groups, groups, policies, ports, rules
 from portward.service.errors import (
+    AddressGroupNotFound,
     FirewallGroupNotFound,
     FirewallPolicyNotFound,
     FirewallRuleNotFound,
@@ -19,7 +20,7 @@ from portward.service.errors import (
 from portward.service.rows import Narrow
 from portward.service.scopes import Scope
 from portward.service.status import Status, status_of
-from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, Port
+from portward.store.tables import AddressGroup, FirewallGroup, FirewallPolicy, FirewallRule, Port
 
 #: Of attributes that only some may read.
 _HIDDEN = frozenset({"get"})
@@ -33,6 +34,14 @@ def _port_range(column: InstrumentedAttribute[str | None], description: str) -> 
     return stored(
         column, description, to.port_range, update=to.port_range_or_clear, convert_filter=to.port_range_or_clear
     )
+
+
+def _reference(column: InstrumentedAttribute[str | None], description: str) -> Attribute:
+    return stored(column, description, to.uuid_or_null)
+
+
+def _octet(column: InstrumentedAttribute[int | None], description: str) -> Attribute:
+    return stored(column, description, to.octet_or_null, convert_filter=to.integer)
 
 
 RULES = Resource(
@@ -50,7 +59,6 @@ RULES = Resource(
         singular="firewall_rule",
         plural="firewall_rules",
         values=rules.RuleValues,
-        null_only=frozenset({"source_firewall_group_id", "destination_firewall_group_id"}),
         filters=more_filters(FirewallRule),
         attributes=[
             *leading(FirewallRule),
@@ -70,8 +78,14 @@ RULES = Resource(
             ),
             _address(FirewallRule.source_ip_address, "Address or prefix; null for any"),
             _address(FirewallRule.destination_ip_address, "Address or prefix; null for any"),
+            _reference(FirewallRule.source_address_group_id, "Address group that holds the source; null for any"),
+            _reference(FirewallRule.destination_address_group_id, "The same of the destination"),
+            _reference(FirewallRule.source_firewall_group_id, "Firewall group of the VM that sends; null for any"),
+            _reference(FirewallRule.destination_firewall_group_id, "The same of the VM that receives"),
             _port_range(FirewallRule.source_port, "Port or range `A:B`; null for any"),
             _port_range(FirewallRule.destination_port, "Port or range `A:B`; null for any"),
+            _octet(FirewallRule.icmp_type, "Type of ICMP or ICMPv6; null for any"),
+            _octet(FirewallRule.icmp_code, "Code of ICMP or ICMPv6; null for any"),
             stored(
                 FirewallRule.action,
                 "What becomes of a connection that it matches",
@@ -208,6 +222,40 @@ GROUPS = Resource(
     ),
 )
 
+ADDRESS_GROUPS = Resource(
+    path="/address-groups",
+    table=AddressGroup,
+    missing=AddressGroupNotFound,
+    has_defaults=False,
+    find=address_groups.find_address_group,
+    create=address_groups.create_address_group,
+    get=address_groups.get_address_group,
+    list=address_groups.list_address_groups,
+    update=address_groups.update_address_group,
+    delete=address_groups.delete_address_group,
+    schema=Schema(
+        singular="address_group",
+        plural="address_groups",
+        values=address_groups.AddressGroupValues,
+        filters=more_filters(AddressGroup),
+        attributes=[
+            *leading(AddressGroup),
+            shared(AddressGroup.shared),
+            Attribute(
+                name="addresses",
+                key="addresses",
+                description="Prefixes of both IP versions, in their canonical form",
+                read=lambda view: view.addresses,
+                schema=to.prefix_list.shows,
+                convert=to.prefix_list,
+                convert_update=to.prefix_list,
+                filter=Filter(to.canonical_prefix, lambda values, _: address_groups.with_addresses(values)),
+            ),
+            *trailing(AddressGroup),
+        ],
+    ),
+)
+
 PORTS = Resource(
     path="/ports",
     table=Port,
@@ -255,4 +303,4 @@ def narrowing(authority: Authority) -> Narrow:
     return lambda table: authority.where(f"get_{singulars[table]}", table.project_id, table.shared)
 
 
-ALL = (RULES, POLICIES, GROUPS, PORTS)
+ALL = (RULES, POLICIES, GROUPS, ADDRESS_GROUPS, PORTS)

@@ -8,8 +8,9 @@ when to call again is the caller's decision.
 
 import re
 import ssl
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import NamedTuple
 
 import httpx2
 import msgspec
@@ -23,16 +24,19 @@ from portward.channel.messages import (
     Index,
     MalformedMessage,
     ReportMessage,
+    SetChange,
     StateAnswer,
     StateRequest,
     Total,
     decode,
     digest_of,
     encode,
+    fingerprint,
     hash_body,
+    parse_prefix,
 )
 from portward.config import ConfigurationError
-from portward.model import HostState, InvalidValue, Policy, PortwardError, Report
+from portward.model import AddressSet, HostState, Policy, PortwardError, Prefix, Report
 
 #: Seconds that the server may hold a request when nothing changed.
 WAIT = 30.0
@@ -96,12 +100,13 @@ class Client:
             generation=self._generation,
             digest=self._digest,
             policies={policy.id: policy.version for policy in self._bodies.values()},
+            sets={id_: held.version for id_, held in self._sets.items()},
             wait=wait,
         )
         content = self._post(STATE_PATH, request, timeout=wait + _TIMEOUT)
         try:
             return self._take(decode(content, StateAnswer))
-        except (MalformedMessage, InvalidValue) as error:
+        except (MalformedMessage, ValueError) as error:  # InvalidValue is one
             self._forget()
             raise Unusable(
                 f"{self._api} sent a state that cannot be used, and is asked for all of it: {error}"
@@ -161,6 +166,7 @@ class Client:
         self._index = Index()
         self._bodies: dict[str, Policy] = {}
         self._hashes: dict[str, bytes] = {}
+        self._sets: dict[str, _HeldSet] = {}
 
     def _take(self, answer: StateAnswer) -> HostState | None:
         """Hold what the answer describes, which must be the whole of it."""
@@ -183,12 +189,26 @@ class Client:
             raise MalformedMessage(f"policies {', '.join(lacking[:3])} are named and not there")
         bodies = {policy_id: bodies[policy_id] for policy_id in index.policies}
         hashes = {policy_id: hashes[policy_id] for policy_id in index.policies}
-        if digest_of(encoded_index, hashes) != answer.digest:
+        sets = self._take_sets(index, answer.sets)
+        fingerprints = {id_: held.fingerprint for id_, held in sets.items()}
+        if digest_of(encoded_index, hashes, fingerprints) != answer.digest:
             raise MalformedMessage("it is not what its digest says")
-        state = _state(answer.generation, index, bodies)
+        state = _state(answer.generation, index, bodies, sets)
         self._generation, self._digest = answer.generation, answer.digest
-        self._index, self._bodies, self._hashes = index, bodies, hashes
+        self._index, self._bodies, self._hashes, self._sets = index, bodies, hashes, sets
         return state
+
+    def _take_sets(self, index: Index, changes: Iterable[SetChange]) -> "dict[str, _HeldSet]":
+        sets = dict(self._sets)
+        for change in changes:
+            held = sets.get(change.id) if change.since else _HeldSet(0, {}, 0, None)
+            if held is None or held.version != change.since:
+                raise MalformedMessage(f"of address set {change.id} there is no version {change.since} here to change")
+            sets[change.id] = held.after(change)
+        lacking = [id_ for id_, version in index.sets.items() if id_ not in sets or sets[id_].version != version]
+        if lacking:
+            raise MalformedMessage(f"address sets {', '.join(lacking[:3])} are named and not there")
+        return {id_: sets[id_] for id_ in index.sets}
 
     def _take_generation(self, answer: StateAnswer) -> HostState | None:
         if answer.digest != self._digest:
@@ -196,11 +216,40 @@ class Client:
         if answer.generation == self._generation:
             return None
         self._generation = answer.generation
-        return _state(answer.generation, self._index, self._bodies)
+        return _state(answer.generation, self._index, self._bodies, self._sets)
 
 
-def _state(generation: int, index: Index, bodies: Mapping[str, Policy]) -> HostState:
-    return HostState(generation=generation, ports=index.ports, policies=tuple(bodies.values()), admitted=index.admitted)
+class _HeldSet(NamedTuple):
+    """A version of an address set."""
+
+    version: int
+    members: dict[str, Prefix]
+    fingerprint: int
+    value: AddressSet | None  # ``None``: before the first version
+
+    def after(self, change: SetChange) -> "_HeldSet":
+        """What ``change`` makes of it.
+
+        Raises:
+            InvalidValue, ValueError: a member is no canonical prefix.
+        """
+        members = self.members.copy()
+        came = [text for text in change.added if text not in members]
+        gone = [text for text in change.removed if members.pop(text, None) is not None]
+        members |= {text: parse_prefix(text) for text in came}
+        number = fingerprint(came, self.fingerprint, less=gone)
+        value = AddressSet(id=change.id, version=change.version, members=tuple(members.values()))
+        return _HeldSet(change.version, members, number, value)
+
+
+def _state(generation: int, index: Index, bodies: Mapping[str, Policy], sets: Mapping[str, _HeldSet]) -> HostState:
+    return HostState(
+        generation=generation,
+        ports=index.ports,
+        policies=tuple(bodies.values()),
+        sets=tuple(held.value for held in sets.values() if held.value is not None),
+        admitted=index.admitted,
+    )
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext:

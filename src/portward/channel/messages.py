@@ -6,7 +6,7 @@ refused here: meaning. These are values of the model in envelopes; when to send 
 """
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
 from ipaddress import ip_address, ip_network
@@ -17,7 +17,9 @@ import msgspec
 from portward.model import Address, CoveredPort, PortReport, PortwardError, Prefix
 
 #: Raised when a message changes in a way that the other side must know of.
-MESSAGE_VERSION = 1
+MESSAGE_VERSION = 2
+#: Of agents one release older, which know no address sets and no types of ICMP.
+OLDER_VERSION = 1
 
 STATE_PATH = "/v1/state"
 REPORT_PATH = "/v1/report"
@@ -42,26 +44,42 @@ class MalformedMessage(PortwardError):
 class StateRequest(msgspec.Struct, frozen=True, kw_only=True):
     """ "My host's state after ``generation``, please." The server answers when there is news, or after ``wait``.
 
-    ``policies`` maps each policy the agent holds to its version; ``digest`` is that of the state it holds.
-    An agent that holds nothing sends generation 0, no digest, no policies.
+    ``policies`` maps each policy the agent holds to its version, ``sets`` each address set; ``digest`` is that of the
+    state it holds. An agent that holds nothing sends generation 0, no digest, no policies, no sets.
     """
 
     version: int = MESSAGE_VERSION
     generation: Generation = 0
     digest: str = ""
     policies: dict[str, int] = {}
+    sets: dict[str, int] = {}
     wait: float = 30.0  # seconds that the server may hold the request, 0 to 60
 
 
 class Index(msgspec.Struct, frozen=True, kw_only=True):
-    """What the host enforces, without the bodies: its ports with their groups, and the policies' versions.
+    """What the host enforces, without the bodies: its ports with their groups, and the versions of policies and sets.
 
     ``admitted`` are ids of the network's own ports there.
     """
 
     ports: tuple[CoveredPort, ...] = ()
     policies: dict[str, int] = {}
+    sets: dict[str, int] = {}
     admitted: tuple[str, ...] = ()
+
+
+class SetChange(msgspec.Struct, frozen=True, kw_only=True):
+    """What makes version ``version`` of an address set of version ``since``; 0: of nothing, ``added`` is all of it.
+
+    Addresses are canonical prefixes. One that went and came again in between, or came and went, may be named although
+    it changes nothing.
+    """
+
+    id: str
+    version: int
+    since: int = 0
+    added: tuple[str, ...] = ()
+    removed: tuple[str, ...] = ()
 
 
 class StateAnswer(msgspec.Struct, frozen=True, kw_only=True):
@@ -69,7 +87,8 @@ class StateAnswer(msgspec.Struct, frozen=True, kw_only=True):
 
     ``index`` is an encoded ``Index``, or null when ``digest`` is the one that the agent sent. ``bodies`` are the
     encoded policies of the index that the agent does not hold in that version. Both stay bytes here, so that the
-    server encodes a policy once for all hosts, and ``digest`` (``digest_of``) is of what was sent.
+    server encodes a policy once for all hosts, and ``digest`` (``digest_of``) is of what was sent. ``sets`` is what the
+    agent lacks of address sets: one member that came is one member here.
     """
 
     version: int = MESSAGE_VERSION
@@ -77,6 +96,7 @@ class StateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     digest: str
     index: msgspec.Raw = msgspec.Raw(b"null")
     bodies: tuple[msgspec.Raw, ...] = ()
+    sets: tuple[SetChange, ...] = ()
 
 
 class ReportMessage(msgspec.Struct, frozen=True, kw_only=True):
@@ -111,15 +131,28 @@ def hash_body(body: bytes) -> bytes:
     return hashlib.sha256(body).digest()
 
 
-def digest_of(index: bytes, body_hashes: Mapping[str, bytes]) -> str:
-    """The digest of a whole state: its encoded index, and ``hash_body`` of each of its policies by their ids.
+def fingerprint(addresses: Iterable[str], of: int = 0, *, less: Iterable[str] = ()) -> int:
+    """The fingerprint of an address set that had the fingerprint ``of``, with ``addresses`` more, without ``less``.
 
-    The bodies are in it because a version alone does not tell two policies apart: a database that lost its last
-    commits, or was restored from a backup, gives the same numbers out again.
+    It costs the addresses that came and went, not those that stayed, and their order is nothing to it.
+    """
+    for sign, some in ((1, addresses), (-1, less)):
+        for address in some:
+            of += sign * int.from_bytes(hashlib.sha256(address.encode()).digest(), "big")
+    return of % (1 << 256)
+
+
+def digest_of(index: bytes, body_hashes: Mapping[str, bytes], fingerprints: Mapping[str, int] | None = None) -> str:
+    """The digest of a whole state: its encoded index, ``hash_body`` of each policy and ``fingerprint`` of each set.
+
+    Both by their ids. The bodies are in it because a version alone does not tell two policies apart: a database that
+    lost its last commits, or was restored from a backup, gives the same numbers out again.
     """
     state = hashlib.sha256(index)
     for policy_id in sorted(body_hashes):
         state.update(body_hashes[policy_id])
+    for set_id, number in sorted((fingerprints or {}).items()):
+        state.update(set_id.encode() + number.to_bytes(32, "big"))
     return state.hexdigest()
 
 
@@ -133,12 +166,20 @@ def _decode_address(kind: Any, value: Any) -> Any:
     if kind is Address:
         return ip_address(value)
     if kind is Prefix:
-        return _network(value)
+        return parse_prefix(value)
     raise TypeError(f"{kind} is no part of a message")
 
 
 #: Taking an address apart costs more than the rest of its rule, and an edit leaves nearly all of them as they were.
-_network = lru_cache(maxsize=65536)(ip_network)
+@lru_cache(maxsize=65536)
+def parse_prefix(text: str) -> Prefix:
+    """The prefix that ``text`` is.
+
+    Raises:
+        ValueError: it is none, or has bits beyond its length.
+    """
+    return ip_network(text)
+
 
 _Message = TypeVar("_Message")
 _encoder = msgspec.json.Encoder(enc_hook=_encode_address, order="deterministic")

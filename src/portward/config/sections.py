@@ -205,6 +205,7 @@ class Quotas(_Section):
     firewall_group: _Quota = 10  # groups
     firewall_policy: _Quota = 10  # policies
     firewall_rule: _Quota = 100  # rules
+    address_group: _Quota = 10  # address groups
     projects: dict[str, ProjectQuotas] = {}  # a section a project, [quotas.projects.ID]; what it leaves out is as above
 
 

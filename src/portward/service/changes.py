@@ -9,6 +9,7 @@ from collections.abc import Collection
 from sqlalchemy import case, exists, or_, update
 from sqlalchemy.orm import Session
 
+from portward.service.address_sets import follow_ports
 from portward.service.context import Context
 from portward.store import raise_generation
 from portward.store.tables import FirewallGroup, FirewallPolicy, GroupPort
@@ -48,6 +49,7 @@ def ports_moved(session: Session, context: Context, group_ids: Collection[str]) 
                 realised_once=case((covering, FirewallGroup.realised_once), else_=False),
             )
         )
+        follow_ports(session, context, group_ids)
 
 
 def group_changed(session: Session, context: Context, group: FirewallGroup) -> None:

@@ -67,6 +67,21 @@ class FirewallIpAddressConflict(BadRequest):
     template = "Invalid input - IP addresses do not agree with IP Version."
 
 
+class FirewallRuleAddressConflict(BadRequest):
+    """One side of a rule, named in two ways."""
+
+    template = (
+        "A firewall rule names its {0} in one way at most: "
+        "{0}_ip_address, {0}_address_group_id or {0}_firewall_group_id."
+    )
+
+
+class FirewallRuleIcmpConflict(BadRequest):
+    """A type of ICMP with another protocol, or a code without a type."""
+
+    template = "icmp_type requires the protocol icmp or ipv6-icmp, and icmp_code requires icmp_type."
+
+
 class FirewallGroupTenantScope(BadRequest):
     """A tenant group that would cover more than the ports that it names."""
 
@@ -115,6 +130,36 @@ class FirewallGroupNotFound(NotFound):
     """No such group."""
 
     template = "Firewall group {} could not be found."
+
+
+class AddressGroupNotFound(NotFound):
+    """No such address group."""
+
+    template = "Address group {} could not be found."
+
+
+class AddressesNotFound(NotFound):
+    """Addresses that are to go, and are no members."""
+
+    template = "Addresses {} not found in the address group {}."
+
+
+class AddressesAlreadyExist(BadRequest):
+    """Addresses that are to come, and are members."""
+
+    template = "Addresses {} already exist in the address group {}."
+
+
+class AddressGroupInUse(Conflict):
+    """An address group that rules name."""
+
+    template = "Address group {} is in use on firewall rules {}."
+
+
+class FirewallGroupNamed(Conflict):
+    """A firewall group that rules name as an address."""
+
+    template = "Firewall group {} is in use as an address on firewall rules {}."
 
 
 class PortNotFound(NotFound):

@@ -12,6 +12,7 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from portward.model import Stratum
+from portward.service.address_sets import follow_ports
 from portward.service.changes import group_changed, ports_moved
 from portward.service.context import Context
 from portward.service.default_group import check_name, delete_default, protect_values
@@ -20,7 +21,7 @@ from portward.service.membership import ports_of, replace_ports
 from portward.service.quota import check_quota
 from portward.service.rows import ALL, Page, add, assign, delete_rows, find, listed, project_of, touch
 from portward.service.scopes import Scope, check_scope, ports_in, projects_of, store_projects
-from portward.service.sharing import check_policies
+from portward.service.sharing import check_address_unsharing, check_policies, refuse_named
 from portward.service.status import Realisation, Status, group_statuses, realisation
 from portward.service.status import status_of as status_of
 from portward.service.status import with_status as with_status
@@ -149,7 +150,11 @@ def update_group(session: Session, context: Context, group_id: str, values: Grou
             touch(row, context)
         if (changed & _DECIDING and new) or set(new) != set(old):
             group_changed(session, context, row)
+        if "shared" in changed and not row.shared:
+            check_address_unsharing(session, row)
     session.flush()
+    if set(new) != set(old):
+        follow_ports(session, context, [row.id])
     if changed & _JUDGED:
         judged = FirewallGroup.id == row.id
         check_strata(session, or_(judged, naming(row.id)) if "stratum" in changed else judged)
@@ -163,6 +168,7 @@ def delete_group(session: Session, context: Context, group_id: str) -> None:
         FirewallGroupNotFound: there is none that the caller sees.
         FirewallGroupCannotRemoveDefault: a default group, and the caller is no admin.
         FirewallGroupInUse: it covers ports that somebody named.
+        FirewallGroupNamed: rules name it as an address.
         FirewallPolicyInUse, FirewallRuleInUse: something of a default group is used elsewhere.
         FirewallObjectGuarded: an admin or baseline group, and the caller is no admin.
     """
@@ -170,6 +176,7 @@ def delete_group(session: Session, context: Context, group_id: str) -> None:
     refuse_guarded(session, context, row)
     if row.default_of is not None and not context.is_admin:
         raise FirewallGroupCannotRemoveDefault
+    refuse_named(session, row)
     if session.scalar(select(GroupPort.port_id).where(GroupPort.group_id == row.id).limit(1)):
         if row.scope == Scope.PORTS:
             raise FirewallGroupInUse(group_id)

@@ -187,8 +187,14 @@ def policies_by_id(session: Session, ids: Collection[str]) -> dict[str, Policy]:
             rule.protocol,
             rule.source_ip_address,
             rule.destination_ip_address,
+            rule.source_address_group_id,
+            rule.destination_address_group_id,
+            rule.source_firewall_group_id,
+            rule.destination_firewall_group_id,
             rule.source_port,
             rule.destination_port,
+            rule.icmp_type,
+            rule.icmp_code,
         )
         .outerjoin(place, place.policy_id == policy.id)
         .outerjoin(rule, rule.id == place.rule_id)
@@ -320,8 +326,12 @@ def _rule(row: Row[*tuple[Any, ...]]) -> Rule:
             protocol=_protocol(row.protocol),
             source=_prefix(row.source_ip_address),
             destination=_prefix(row.destination_ip_address),
+            source_set=row.source_address_group_id or row.source_firewall_group_id,
+            destination_set=row.destination_address_group_id or row.destination_firewall_group_id,
             source_port=_port_range(row.source_port),
             destination_port=_port_range(row.destination_port),
+            icmp_type=row.icmp_type,
+            icmp_code=row.icmp_code,
         )
     except ValueError as error:
         raise InvalidValue(f"firewall rule {row.id} in the database: {error}") from error

@@ -12,6 +12,7 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy.orm import Session
 
 from portward.model import Binding, InvalidValue, PortKind, check_namespace_name, port_kind
+from portward.service.address_sets import follow_ports
 from portward.service.changes import groups_changed
 from portward.service.context import Context
 from portward.service.errors import InvalidInput, PortNotFound
@@ -120,6 +121,7 @@ def update_port(session: Session, context: Context, port_id: str, values: PortVa
     staying, kind = settle(session, context, row, was), port_kind(row.device_owner)
     if staying and changed & _REALISED:
         groups_changed(session, context, staying)
+        follow_ports(session, context, staying)
     if (changed & _REALISED and PortKind.VM in (was, kind)) or changed & {"host", "device_owner"}:
         _tell_switch(session, row)
     return _view(session, row)

@@ -1,19 +1,27 @@
-"""How many rules, policies and groups a project may have. Its default ones count, and are themselves never refused."""
+"""How many rules, policies, groups and address groups a project may have.
+
+Its default ones count, and are themselves never refused.
+"""
 
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
 from portward.service.context import Context
 from portward.service.errors import OverQuota
-from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule
+from portward.store.tables import AddressGroup, FirewallGroup, FirewallPolicy, FirewallRule
 
-_NAMES = {FirewallRule: "firewall_rule", FirewallPolicy: "firewall_policy", FirewallGroup: "firewall_group"}
+_NAMES = {
+    FirewallRule: "firewall_rule",
+    FirewallPolicy: "firewall_policy",
+    FirewallGroup: "firewall_group",
+    AddressGroup: "address_group",
+}
 
 
 def check_quota(
     session: Session,
     context: Context,
-    table: type[FirewallRule] | type[FirewallPolicy] | type[FirewallGroup],
+    table: type[FirewallRule] | type[FirewallPolicy] | type[FirewallGroup] | type[AddressGroup],
     project_id: str,
 ) -> None:
     """Refuse one more row of ``table`` in the project, whoever asks for it.

@@ -18,10 +18,10 @@ from portward.model import InvalidValue, check_id
 from portward.service.context import Context
 from portward.service.errors import NotFound
 from portward.store import among
-from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, Port, ResourceTag
+from portward.store.tables import AddressGroup, FirewallGroup, FirewallPolicy, FirewallRule, Port, ResourceTag
 
-AnyRow = FirewallRule | FirewallPolicy | FirewallGroup | Port
-Row = TypeVar("Row", FirewallRule, FirewallPolicy, FirewallGroup, Port)
+AnyRow = FirewallRule | FirewallPolicy | FirewallGroup | AddressGroup | Port
+Row = TypeVar("Row", FirewallRule, FirewallPolicy, FirewallGroup, AddressGroup, Port)
 #: Ids in one statement; databases bound the number of its parameters (SQLite: 32,766).
 _BATCH = 10_000
 

@@ -13,11 +13,14 @@ from msgspec import UNSET, UnsetType
 from sqlalchemy import ColumnElement, select, update
 from sqlalchemy.orm import Session
 
+from portward.service.address_sets import NAMES, name_groups, unname_groups
 from portward.service.changes import decisions_changed
 from portward.service.context import Context
 from portward.service.default_group import protect, protect_places, protect_values
 from portward.service.errors import (
     FirewallIpAddressConflict,
+    FirewallRuleAddressConflict,
+    FirewallRuleIcmpConflict,
     FirewallRuleInUse,
     FirewallRuleInvalidICMPParameter,
     FirewallRuleNotFound,
@@ -38,7 +41,7 @@ from portward.service.rows import (
     touch,
     visible,
 )
-from portward.service.sharing import check_rule_unsharing
+from portward.service.sharing import check_addresses, check_rule_unsharing
 from portward.service.strata import JUDGED, applying, check_pass, check_strata, refuse_guarded
 from portward.service.tags import tags_of
 from portward.store.tables import FirewallPolicy, FirewallRule, PolicyRule
@@ -55,8 +58,13 @@ _DECIDING = frozenset(
         "destination_ip_address",
         "source_port",
         "destination_port",
+        "icmp_type",
+        "icmp_code",
+        *(column.key for column in NAMES),
     }
 )
+_SIDES = ("source", "destination")
+_ICMP = frozenset({"icmp", "ipv6-icmp"})
 
 
 class RuleValues(msgspec.Struct, frozen=True, kw_only=True):
@@ -76,6 +84,12 @@ class RuleValues(msgspec.Struct, frozen=True, kw_only=True):
     destination_ip_address: str | UnsetType | None = UNSET
     source_port: str | UnsetType | None = UNSET
     destination_port: str | UnsetType | None = UNSET
+    source_address_group_id: str | UnsetType | None = UNSET
+    destination_address_group_id: str | UnsetType | None = UNSET
+    source_firewall_group_id: str | UnsetType | None = UNSET
+    destination_firewall_group_id: str | UnsetType | None = UNSET
+    icmp_type: int | UnsetType | None = UNSET  # 0 to 255
+    icmp_code: int | UnsetType | None = UNSET  # 0 to 255
     action: str | UnsetType = UNSET
     enabled: bool | UnsetType = UNSET
 
@@ -93,13 +107,17 @@ def create_rule(session: Session, context: Context, values: RuleValues) -> RuleV
 
     Raises:
         BadRequest: the values contradict each other.
+        AddressGroupNotFound, FirewallGroupNotFound: what it names as an address is not there, or not for it.
         OverQuota: the project has as many as it may have.
         FirewallRulePassAdminOnly: its action is ``pass``, and the caller is no admin.
     """
     check_pass(context, values.action)
-    check_quota(session, context, FirewallRule, project_of(context, values))
+    project_id = project_of(context, values)
+    check_quota(session, context, FirewallRule, project_id)
+    check_addresses(session, context, project_id, values)
     row = add(session, context, FirewallRule, values)
     _check(row)
+    name_groups(session, _firewall_groups(row))
     return RuleView(row=row, policy_ids=())
 
 
@@ -132,6 +150,7 @@ def update_rule(session: Session, context: Context, rule_id: str, values: RuleVa
     Raises:
         FirewallRuleNotFound: there is none that the caller sees.
         BadRequest: the values, with those that stay, contradict each other.
+        AddressGroupNotFound, FirewallGroupNotFound: what it names as an address is not there, or not for it.
         FirewallRuleInUse: it would no longer be shared, and others use it.
         FirewallDefaultObjectUpdateRestricted: a default rule, or one in a default policy, and the caller is no admin.
         FirewallObjectGuarded: an admin or baseline group uses it, and the caller is no admin.
@@ -143,15 +162,21 @@ def update_rule(session: Session, context: Context, rule_id: str, values: RuleVa
     check_pass(context, values.action)
     protect_values(row, context, values)
     places = _places(session, [row.id])
-    was_enabled = row.enabled
-    changed = assign(row, values)
+    was_enabled, named_before = row.enabled, _firewall_groups(row)
+    with session.no_autoflush:
+        changed = assign(row, values)
+        if changed:
+            protect_places(context, places)
+            _check(row)
+            check_addresses(session, context, row.project_id, row)
     if changed:
-        protect_places(context, places)
-        _check(row)
         if "shared" in changed and not row.shared:
             check_rule_unsharing(row, places)
         touch(row, context)
         session.flush()
+        named = _firewall_groups(row)
+        name_groups(session, [id_ for id_ in named if id_ not in named_before])
+        unname_groups(session, [id_ for id_ in named_before if id_ not in named])
         if places and changed & JUDGED:
             check_strata(session, applying(place.policy_id for place in places))
         _note_change(session, context, [place.policy_id for place in places], changed, was_enabled or row.enabled)
@@ -172,7 +197,9 @@ def delete_rule(session: Session, context: Context, rule_id: str) -> None:
     protect(row, context)
     if session.scalar(select(PolicyRule.policy_id).where(PolicyRule.rule_id == row.id).limit(1)):
         raise FirewallRuleInUse(rule_id)
+    named = _firewall_groups(row)
     delete_rows(session, FirewallRule, [row.id])
+    unname_groups(session, named)
 
 
 def in_policies(policy_ids: Iterable[str], context: Context) -> ColumnElement[bool]:
@@ -225,7 +252,21 @@ def _places(session: Session, rule_ids: Sequence[str]) -> list[Any]:
     return select_in(session, query, PolicyRule.rule_id, rule_ids)
 
 
+def _firewall_groups(row: FirewallRule) -> list[str]:
+    """The firewall groups that the rule names as addresses."""
+    named = (row.source_firewall_group_id, row.destination_firewall_group_id)
+    return list(dict.fromkeys(id_ for id_ in named if id_ is not None))
+
+
 def _check(row: FirewallRule) -> None:
+    for side in _SIDES:
+        ways = (f"{side}_ip_address", f"{side}_address_group_id", f"{side}_firewall_group_id")
+        if sum(getattr(row, way) is not None for way in ways) > 1:
+            raise FirewallRuleAddressConflict(side)
+    if row.icmp_type is not None and row.protocol not in _ICMP:
+        raise FirewallRuleIcmpConflict
+    if row.icmp_code is not None and row.icmp_type is None:
+        raise FirewallRuleIcmpConflict
     if row.source_port or row.destination_port:
         if row.protocol is None:
             raise FirewallRuleWithPortWithoutProtocolInvalid

@@ -2,17 +2,23 @@
 
 Two things hold of every policy at any time: each of its rules is of the policy's own project or shared, and where
 the policy is shared, each of its rules is. And of every group: each of its policies is of the group's own project or
-shared. The project of the policy or the group counts, not the caller's; so nothing that others use can be unshared.
+shared. And of every rule: what it names as an address is of the rule's own project or shared. The project of the rule,
+policy or group counts, not the caller's; so nothing that others use can be unshared.
 """
 
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import or_, select
+from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
+from portward.service.address_sets import NAMES
 from portward.service.context import Context
 from portward.service.errors import (
+    AddressGroupInUse,
+    AddressGroupNotFound,
+    FirewallGroupNamed,
+    FirewallGroupNotFound,
     FirewallPolicyInUse,
     FirewallPolicyNotFound,
     FirewallPolicySharingConflict,
@@ -22,7 +28,10 @@ from portward.service.errors import (
     FirewallRuleSharingConflict,
 )
 from portward.service.rows import may_see, select_in
-from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule
+from portward.store.tables import AddressGroup, FirewallGroup, FirewallPolicy, FirewallRule
+
+#: Users of something that a refusal names.
+_TOLD = 20
 
 
 def check_rules(session: Session, context: Context, policy: FirewallPolicy, rule_ids: Sequence[str]) -> None:
@@ -105,6 +114,45 @@ def check_policies(session: Session, context: Context, project_id: str, policy_i
         usable = policy is not None and (policy.shared or policy.project_id == project_id)
         if policy is None or not usable or not may_see(context, policy.project_id, shared=policy.shared):
             raise FirewallPolicyNotFound(policy_id)
+
+
+def check_addresses(session: Session, context: Context, project_id: str, rule: object) -> None:
+    """Refuse that a rule of project ``project_id``, stored or new, names as an address what it may not.
+
+    Raises:
+        AddressGroupNotFound, FirewallGroupNotFound: what it names is not there, or another project's and not shared.
+    """
+    for column in NAMES:
+        id_ = getattr(rule, column.key)
+        if not isinstance(id_, str):
+            continue
+        of_addresses = column in NAMES[:2]
+        group = session.get(AddressGroup, id_) if of_addresses else session.get(FirewallGroup, id_)
+        usable = group is not None and (group.shared or group.project_id == project_id)
+        if group is None or not usable or not may_see(context, group.project_id, shared=group.shared):
+            raise (AddressGroupNotFound if of_addresses else FirewallGroupNotFound)(id_)
+
+
+def check_address_unsharing(session: Session, group: AddressGroup | FirewallGroup) -> None:
+    """Refuse to unshare what rules of others name as an address.
+
+    Raises:
+        AddressGroupInUse, FirewallGroupNamed: rules of other projects do.
+    """
+    refuse_named(session, group, FirewallRule.project_id != group.project_id)
+
+
+def refuse_named(session: Session, group: AddressGroup | FirewallGroup, *which: ColumnElement[bool]) -> None:
+    """Refuse what must not be done as long as rules, of which all of these hold, name the group as an address.
+
+    Raises:
+        AddressGroupInUse, FirewallGroupNamed: some do; it names them.
+    """
+    of_addresses = isinstance(group, AddressGroup)
+    named = or_(*(column == group.id for column in (NAMES[:2] if of_addresses else NAMES[2:])))
+    users = session.scalars(select(FirewallRule.id).where(named, *which).order_by(FirewallRule.id).limit(_TOLD)).all()
+    if users:
+        raise (AddressGroupInUse if of_addresses else FirewallGroupNamed)(group.id, ", ".join(users))
 
 
 def _rules(session: Session, rule_ids: Sequence[str]) -> dict[str, Any]:

@@ -161,7 +161,7 @@ class AddressSet(Base):
     """What rules may name as an address: ``id`` is that of an address group, or of a firewall group that a rule names.
 
     ``version`` is the generation of the last change to its members; changes up to ``logged_since`` are not known any
-    more member by member.
+    more member by member. ``fingerprint`` (``channel.messages``) is of its members, in hex.
     """
 
     __tablename__ = "address_sets"
@@ -169,6 +169,7 @@ class AddressSet(Base):
     id: Mapped[str] = mapped_column(String(36), primary_key=True)
     version: Mapped[int] = mapped_column(BigInteger, default=0)
     logged_since: Mapped[int] = mapped_column(BigInteger, default=0)
+    fingerprint: Mapped[str] = mapped_column(String(64), default="")
 
 
 class AddressSetMember(Base):

@@ -92,7 +92,7 @@ def test_the_wait_that_was_asked_for_is_sent():
         lambda answer: msgspec.structs.replace(answer, index=msgspec.Raw(b'{"ports":7}')),
         lambda answer: msgspec.structs.replace(answer, index=msgspec.Raw(b"null")),
         lambda answer: msgspec.structs.replace(answer, index=msgspec.Raw(b'{"ports":[],"policies":{}}')),
-        lambda answer: msgspec.structs.replace(answer, version=2),
+        lambda answer: msgspec.structs.replace(answer, version=3),
     ],
 )
 def test_an_answer_that_is_not_whole_is_not_used_and_everything_is_asked_for_anew(damage):

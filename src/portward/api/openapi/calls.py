@@ -6,7 +6,7 @@ from portward.api import converters as to
 from portward.api.converter import or_null
 from portward.api.openapi.parts import Json, in_path, object_of, operation, ref, unasked
 from portward.api.openapi.resources import whole_names
-from portward.api.resources import GROUPS, POLICIES, RULES
+from portward.api.resources import ADDRESS_GROUPS, GROUPS, POLICIES, RULES
 from portward.model import Direction
 from portward.service.effective import HIDDEN_NAME
 from portward.service.explain import Explanation
@@ -69,6 +69,8 @@ def paths() -> Json:
     """Their paths."""
     policy = {"allOf": [ref("firewall_policy"), {"required": whole_names(POLICIES.schema)}]}
     refusals = (404, 409, 412)
+    addresses = {"allOf": [ref("address_group"), {"required": whole_names(ADDRESS_GROUPS.schema)}]}
+    addresses_path = f"/v2.0{ADDRESS_GROUPS.path}/{{id}}"
     policy_path, group_path = f"/v2.0{POLICIES.path}/{{id}}", f"/v2.0{GROUPS.path}/{{id}}"
     insertion = object_of({"firewall_rule_id": _RULE_ID}, {"insert_before": _NEIGHBOUR, "insert_after": _NEIGHBOUR})
     return {
@@ -106,6 +108,24 @@ def paths() -> Json:
                 object_of({"counters": {"type": "array", "items": _COUNTER}}),
                 refusals=(404, 412),
             ),
+        },
+        **{
+            f"{addresses_path}/{action}": {
+                "parameters": [_ID],
+                "put": operation(
+                    action,
+                    "address_groups",
+                    text,
+                    200,
+                    object_of({"address_group": addresses}),
+                    body=object_of({"addresses": to.prefix_list.takes}),
+                    refusals=refusals,
+                ),
+            }
+            for action, text in (
+                ("add_addresses", "Add prefixes to an address group"),
+                ("remove_addresses", "Take prefixes out of an address group"),
+            )
         },
         f"{group_path}/realisation": {
             "parameters": [_ID],
