@@ -31,10 +31,11 @@ def decisions_changed(session: Session, context: Context, policy_ids: Collection
     )
 
 
-def ports_moved(session: Session, context: Context, group_ids: Collection[str]) -> None:
+def ports_moved(session: Session, context: Context, group_ids: Collection[str], *, also: Collection[str] = ()) -> None:
     """These groups cover other ports from now on, without having been changed themselves; none is no change.
 
-    For their users that is a change too. One that covers none any more starts anew when it gets one again.
+    For their users that is a change too. One that covers none any more starts anew when it gets one again. ``also`` are
+    groups that cover other ports and are marked by the caller.
     """
     if group_ids:
         covering = exists().where(GroupPort.group_id == FirewallGroup.id)
@@ -49,7 +50,7 @@ def ports_moved(session: Session, context: Context, group_ids: Collection[str]) 
                 realised_once=case((covering, FirewallGroup.realised_once), else_=False),
             )
         )
-        follow_ports(session, context, group_ids)
+    follow_ports(session, context, [*group_ids, *also])
 
 
 def group_changed(session: Session, context: Context, group: FirewallGroup) -> None:

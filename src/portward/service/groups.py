@@ -12,7 +12,6 @@ from sqlalchemy import ColumnElement, or_, select
 from sqlalchemy.orm import Session
 
 from portward.model import Stratum
-from portward.service.address_sets import follow_ports
 from portward.service.changes import group_changed, ports_moved
 from portward.service.context import Context
 from portward.service.default_group import check_name, delete_default, protect_values
@@ -78,7 +77,7 @@ def create_group(session: Session, context: Context, values: GroupValues) -> Gro
     check_name(FirewallGroup, values)
     project_id = project_of(context, values)
     check_quota(session, context, FirewallGroup, project_id)
-    check_policies(session, context, project_id, _policies(values))
+    check_policies(session, context, project_id, _policies(values), may_pass=values.stratum == Stratum.ADMIN)
     row = add(session, context, FirewallGroup, values)
     projects = values.project_ids or ()
     check_scope(row, projects, names_ports=bool(values.ports))
@@ -88,7 +87,7 @@ def create_group(session: Session, context: Context, values: GroupValues) -> Gro
     if port_ids:
         port_ids = replace_ports(session, context, row, (), port_ids, was_tenant=False)
         group_changed(session, context, row)
-    if _policies(values):
+    if row.stratum != Stratum.TENANT and _policies(values):
         check_strata(session, FirewallGroup.id == row.id)
     return _views(session, context, [row], {row.id: port_ids})[0]
 
@@ -134,7 +133,8 @@ def update_group(session: Session, context: Context, group_id: str, values: Grou
     refuse_guarded(session, context, row)
     protect_values(row, context, values)
     check_name(FirewallGroup, values, row)
-    check_policies(session, context, row.project_id, _policies(values))
+    stratum = row.stratum if values.stratum is UNSET else values.stratum
+    check_policies(session, context, row.project_id, _policies(values), may_pass=stratum == Stratum.ADMIN)
     old = ports_of(session, [row.id]).get(row.id, ())
     was_tenant = row.stratum == Stratum.TENANT
     with session.no_autoflush:  # one UPDATE of the row is enough, unless ports move by what it becomes
@@ -153,9 +153,7 @@ def update_group(session: Session, context: Context, group_id: str, values: Grou
         if "shared" in changed and not row.shared:
             check_address_unsharing(session, row)
     session.flush()
-    if set(new) != set(old):
-        follow_ports(session, context, [row.id])
-    if changed & _JUDGED:
+    if "stratum" in changed or (changed & _JUDGED and row.stratum != Stratum.TENANT):
         judged = FirewallGroup.id == row.id
         check_strata(session, or_(judged, naming(row.id)) if "stratum" in changed else judged)
     return _views(session, context, [row], {row.id: new})[0]

@@ -73,11 +73,10 @@ def replace_ports(
     for batch in [*batches(moving)] or [[]]:
         moved = and_(GroupPort.port_id.in_(batch), GroupPort.group_id.in_(tenants))
         session.execute(delete(GroupPort).where(or_(GroupPort.group_id == group.id, moved)))
-    if final:
-        members = [{"group_id": group.id, "port_id": id_, "position": place} for place, id_ in enumerate(final)]
-        session.execute(insert(GroupPort), members)
+    members = [{"group_id": group.id, "port_id": id_, "position": place} for place, id_ in enumerate(final)]
     home = {port_id: project_id for port_id, project_id in returning.items() if port_id not in set(staying)}
-    ports_moved(session, context, {ports[port_id].group_id for port_id in moving} | enter(session, context, home))
+    homes = enter(session, context, home, beside=members)
+    ports_moved(session, context, {ports[port_id].group_id for port_id in moving} | homes, also=[group.id])
     return final
 
 

@@ -9,9 +9,10 @@ policy or group counts, not the caller's; so nothing that others use can be unsh
 from collections.abc import Iterable, Sequence
 from typing import Any
 
-from sqlalchemy import ColumnElement, or_, select
+from sqlalchemy import ColumnElement, func, or_, select
 from sqlalchemy.orm import Session
 
+from portward.model import Action
 from portward.service.address_sets import NAMES
 from portward.service.context import Context
 from portward.service.errors import (
@@ -25,10 +26,11 @@ from portward.service.errors import (
     FirewallRuleConflict,
     FirewallRuleInUse,
     FirewallRuleNotFound,
+    FirewallRulePassMisplaced,
     FirewallRuleSharingConflict,
 )
 from portward.service.rows import may_see, select_in
-from portward.store.tables import AddressGroup, FirewallGroup, FirewallPolicy, FirewallRule
+from portward.store.tables import AddressGroup, FirewallGroup, FirewallPolicy, FirewallRule, PolicyRule
 
 #: Users of something that a refusal names.
 _TOLD = 20
@@ -100,20 +102,31 @@ def check_rule_unsharing(rule: FirewallRule, policies: Iterable[Any]) -> None:
         raise FirewallRuleInUse(rule.id)
 
 
-def check_policies(session: Session, context: Context, project_id: str, policy_ids: Iterable[str]) -> None:
+def check_policies(
+    session: Session, context: Context, project_id: str, policy_ids: Iterable[str], *, may_pass: bool
+) -> None:
     """Refuse policies that a group of project ``project_id`` may not apply, by an admin's wish either.
 
     Raises:
         FirewallPolicyNotFound: one is not there, or another project's and not shared.
+        FirewallRulePassMisplaced: a rule of one passes, and the group may apply none such.
     """
     policy_ids = list(policy_ids)
-    query = select(FirewallPolicy.id, FirewallPolicy.project_id, FirewallPolicy.shared)
+    passing = (
+        select(func.min(PolicyRule.rule_id))
+        .join(FirewallRule, FirewallRule.id == PolicyRule.rule_id)
+        .where(PolicyRule.policy_id == FirewallPolicy.id, FirewallRule.action == Action.PASS.value)
+        .scalar_subquery()
+    )
+    query = select(FirewallPolicy.id, FirewallPolicy.project_id, FirewallPolicy.shared, passing.label("passing"))
     found = {row.id: row for row in select_in(session, query, FirewallPolicy.id, policy_ids)}
     for policy_id in policy_ids:
         policy = found.get(policy_id)
         usable = policy is not None and (policy.shared or policy.project_id == project_id)
         if policy is None or not usable or not may_see(context, policy.project_id, shared=policy.shared):
             raise FirewallPolicyNotFound(policy_id)
+        if policy.passing is not None and not may_pass:
+            raise FirewallRulePassMisplaced(policy.passing)
 
 
 def check_addresses(session: Session, context: Context, project_id: str, rule: object) -> None:
