@@ -215,8 +215,9 @@ def _committed(userspace: bool) -> Iterator[Flow]:
     """On with a packet whose connection was marked.
 
     A datapath in userspace puts fragments together for a moment only, and lets them go with whatever packet is at
-    connection tracking then: those of a datagram that is whole, all with the last of them; those that waited in vain, as
-    invalid, with anybody's packet. So nothing is delivered in the same go as a commit: what is here is tracked once more.
+    connection tracking then: those of a datagram that is whole, all with the last of them; those that waited in vain,
+    as invalid, with anybody's packet. So nothing is delivered in the same go as a commit: what is here is tracked once
+    more.
     """
     if not userspace:
         yield flow(Table.COMMITTED, 100, [], Resubmit(Table.ADMIT))
@@ -225,7 +226,7 @@ def _committed(userspace: bool) -> Iterator[Flow]:
         again = Track(Table.COMMITTED, Field.REG11)
         yield flow(Table.COMMITTED, 100, [kind, _ct(trk=False, inv=False)], again)
         # Later fragments bear no ports, so none is judged. It is held until its first one is committed, if ever.
-        later = [kind, Condition(Field.IP_FRAG, 3, 3), _ct(trk=True, inv=False)]
+        later: list[Asked] = [kind, Condition(Field.IP_FRAG, 3, 3), _ct(trk=True, inv=False)]
         yield flow(Table.STATE, 85, later, Commit(Field.REG11, _NOT_ACCEPTED), Resubmit(Table.COMMITTED))
     yield flow(Table.COMMITTED, 100, [_ct(trk=True, inv=False)], Resubmit(Table.ADMIT))
 
