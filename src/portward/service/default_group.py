@@ -4,7 +4,7 @@ They are told by ``default_of``, not by their names. Members cannot change them,
 project's VM ports that no other group covers belong to its default group, and enter it when it is made.
 """
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping
 from typing import Any
 from uuid import uuid4
 
@@ -47,18 +47,16 @@ def ensure(session: Session, context: Context, project_id: str) -> None:
         _homes(session, context, {project_id})
 
 
-def enter(
-    session: Session, context: Context, ports: Mapping[str, str], *, beside: Sequence[dict[str, Any]] = ()
-) -> set[str]:
+def enter(session: Session, context: Context, ports: Mapping[str, str]) -> set[str]:
     """Put these VM ports, which no tenant group covers, into the default groups of their projects.
 
     ``ports`` has the project of each. Returns the groups that were there before and cover more now; to mark them is
-    left to the caller. ``beside`` are rows of ``GroupPort`` that are stored along with them.
+    left to the caller.
     """
-    if not context.default_group.enabled:
-        ports = {}
-    homes = _homes(session, context, set(ports.values())) if ports else {}
-    members = [*beside]
+    if not context.default_group.enabled or not ports:
+        return set()
+    homes = _homes(session, context, set(ports.values()))
+    members = []
     for port_id, project_id in ports.items():
         if project_id in homes:
             group_id, position = homes[project_id]

@@ -69,14 +69,11 @@ def replace_ports(
     if final == tuple(old) and is_tenant == was_tenant:
         return final
     moving = [port_id for port_id in claimed if ports[port_id].group_id is not None]
-    tenants = select(FirewallGroup.id).where(_of_tenants)
-    for batch in [*batches(moving)] or [[]]:
-        moved = and_(GroupPort.port_id.in_(batch), GroupPort.group_id.in_(tenants))
-        session.execute(delete(GroupPort).where(or_(GroupPort.group_id == group.id, moved)))
-    members = [{"group_id": group.id, "port_id": id_, "position": place} for place, id_ in enumerate(final)]
+    if moving or final != tuple(old):
+        _store(session, group.id, final, moving)
     home = {port_id: project_id for port_id, project_id in returning.items() if port_id not in set(staying)}
-    homes = enter(session, context, home, beside=members)
-    ports_moved(session, context, {ports[port_id].group_id for port_id in moving} | homes, also=[group.id])
+    others = {ports[port_id].group_id for port_id in moving} | enter(session, context, home)
+    ports_moved(session, context, others, also=[group.id])
     return final
 
 
@@ -127,6 +124,17 @@ def adopt(session: Session, context: Context) -> None:
     ports = session.execute(uncovered.order_by(Port.id)).all()
     found = {port.id: port.project_id for port in ports if port_kind(port.device_owner) is PortKind.VM}
     ports_moved(session, context, enter(session, context, found))
+
+
+def _store(session: Session, group_id: str, port_ids: Sequence[str], moving: Sequence[str]) -> None:
+    """Have the group cover these ports and no others, and no other tenant group cover those that are moving."""
+    tenants = select(FirewallGroup.id).where(_of_tenants)
+    for batch in [*batches(moving)] or [[]]:
+        moved = and_(GroupPort.port_id.in_(batch), GroupPort.group_id.in_(tenants))
+        session.execute(delete(GroupPort).where(or_(GroupPort.group_id == group_id, moved)))
+    if port_ids:
+        members = [{"group_id": group_id, "port_id": id_, "position": place} for place, id_ in enumerate(port_ids)]
+        session.execute(insert(GroupPort), members)
 
 
 def _facts(session: Session, group: FirewallGroup, port_ids: Iterable[str]) -> dict[str, Any]:

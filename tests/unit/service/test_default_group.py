@@ -366,6 +366,16 @@ def test_a_vm_port_comes_home_to_a_default_group_that_has_to_be_made(cloud: Clou
     assert cloud.covering(vm) == [cloud.default().row.id]
 
 
+def test_a_default_group_that_has_to_be_made_takes_no_port_that_stays_where_it_is(cloud: Cloud) -> None:
+    cloud.default_group = DefaultFirewallGroup(enabled=False)
+    leaving, staying = cloud.vm(), cloud.vm()
+    group = cloud.group(leaving, staying)
+    cloud.default_group = DefaultFirewallGroup()
+    cloud.call(*put(group, ports=(staying,)))
+    assert cloud.covering(staying) == [group]
+    assert cloud.covering(leaving) == [cloud.default().row.id]
+
+
 def test_a_deleted_vm_port_leaves_nothing(cloud: Cloud) -> None:
     vm = cloud.vm()
     before = cloud.seen().generation

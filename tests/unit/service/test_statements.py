@@ -1,13 +1,17 @@
 """A call costs a constant number of SQL statements, however large the lists."""
 
 from collections.abc import Callable
+from ipaddress import ip_address
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from portward.config import DefaultFirewallGroup, Quotas
+from portward.model import TCP, Direction, Packet
 from portward.service import default_group, groups, policies, ports, rules, tags
+from portward.service.effective import effective_groups
+from portward.service.explain import explain
 from portward.service.rows import Page
 from portward.store.tables import FirewallGroup
 from unit.service.world import World, sqlite
@@ -16,10 +20,13 @@ from unit.service.world import World, sqlite
 AT_MOST = 15
 #: What more a call may cost that has to make a default group first: once in a project's life.
 MAKING = 3
+_PACKET = Packet(source=ip_address("192.0.2.1"), destination=ip_address("192.0.2.2"), protocol=TCP)
 
 
 class Sized:
     """``size`` rules in each of ``size`` policies' lists, all applied by groups of ``size`` ports, and as many VMs.
+
+    Over some ports stand ``size`` admin groups more, and over those of ``size`` projects one.
 
     Of project p1 and with default groups throughout; of p2 there are VM ports, and its default group is gone.
     """
@@ -40,6 +47,10 @@ class Sized:
         self.away = self.world.group(*(self.vm("p2") for _ in range(size)), project_id="p2")
         self.world.call(groups.delete_group, self.default("p2"))
         self.disused = self.disused_default()
+        assigned = {"stratum": "admin", "ingress_firewall_policy_id": policy, "egress_firewall_policy_id": policy}
+        self.assigned = [self.world.group(*self.free, **assigned) for _ in range(size)]
+        projects = ("p", *(f"none{number}" for number in range(size)))
+        self.scoped = self.world.group(scope="projects", project_ids=projects, **assigned)
 
     def vm(self, project_id: str) -> str:
         return self.world.port(device_owner="compute:nova", project_id=project_id)
@@ -115,6 +126,14 @@ def calls(made: Sized) -> list[tuple[Any, ...]]:
         (ports.update_port, made.ports[0], ports.PortValues(host="h2")),
         (ports.update_port, made.ports[0], ports.PortValues(device_owner="")),
         (ports.delete_port, made.ports[0]),
+        (groups.create_group, groups.GroupValues(stratum="baseline", scope="all")),
+        (groups.update_group, made.scoped, groups.GroupValues(scope="all", position=3, shared=True)),
+        (groups.update_group, made.scoped, groups.GroupValues(scope="ports", ports=(), name="x")),
+        (groups.update_group, made.moved, groups.GroupValues(stratum="admin")),
+        (groups.delete_group, made.scoped),
+        (ports.delete_port, made.free[0]),
+        (effective_groups, made.free[0], lambda _table: ()),
+        (explain, made.free[0], Direction.INGRESS, _PACKET),
     ]
 
 
@@ -126,7 +145,7 @@ def sizes(tmp_path_factory: pytest.TempPathFactory) -> Any:
         item.world.store.close()
 
 
-@pytest.mark.parametrize("number", range(38))
+@pytest.mark.parametrize("number", range(46))
 def test_a_call_costs_the_same_on_small_and_large(sizes: list[Sized], number: int) -> None:
     costs = []
     for made in sizes:
