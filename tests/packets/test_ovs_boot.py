@@ -16,7 +16,7 @@ from packets.machines import BROADCAST, Machine, Machines, machines_on_a_bridge
 
 #: What a default group is.
 DEFAULT = Guard(ingress=policy(both("deny")), egress=policy(both("allow")))
-COUNT, AT_ONCE, WITHIN = 30, 3, 2.0
+COUNT, AT_ONCE, WITHIN = 30, 6, 2.0
 PORT = 9001
 NOBODY = "fa:16:3e:ff:ff:ff"
 PATIENCE = 10.0
