@@ -16,12 +16,14 @@ from portward.api.resources import ALL
 from portward.channel.messages import encode
 from portward.config import Quotas, Settings
 from portward.model import Stratum
+from portward.service.address_sets import members_of
 from portward.service.hosts import host_index, policies_by_id
 from portward.store import Store
 from wire.conftest import Api, running, settings
 from wire.contract.cloud import GROUP, POLICY, PORT, RULE, Personas, write_users
 
 DOCUMENT = make_document(Settings())
+ADDRESSES = "address_group"
 WRITING = ("post", "put", "delete")
 CALLS = [
     (method, path)
@@ -33,7 +35,14 @@ CALLS = [
 WORDS = ("", "x", "any", "tcp", "10.9.9.9", "2001:db8::/32", "80", "deny", "pass")
 NUMBERS = (0, 6, 7)
 #: By a word in the name of an attribute, the kind of what it names by ids.
-NAMED = {"rule": RULE, "insert": RULE, "polic": POLICY, "ports": PORT, "firewall_group": GROUP}
+NAMED = {
+    "rule": RULE,
+    "insert": RULE,
+    "polic": POLICY,
+    "ports": PORT,
+    "firewall_group": GROUP,
+    "address_group": ADDRESSES,
+}
 REFUSED = {400, 403, 404, 409}
 
 
@@ -41,25 +50,32 @@ class Assigned:
     """Two admin groups and a baseline group over the ports of project p1, and all that they use.
 
     The first is of p1 itself, as is what it uses; the second is an admin's and shared, the third an admin's and not.
+    Each has a rule that names an address group, and one that names a firewall group.
     """
 
     def __init__(self, url: str, store: Store) -> None:
         self.who = Personas(url)
         self.store = store
         admin = self.who.admin
-        self.ports = [admin.router_port(project_id="p1")["id"] for _ in range(2)]
-        self.guarded: dict[str, list[str]] = {RULE: [], POLICY: [], GROUP: [], PORT: self.ports}
+        vm = {"device_owner": "compute:nova", "fixed_ips": [{"ip_address": "10.1.0.1"}]}
+        self.ports = [admin.router_port(project_id="p1", **one)["id"] for one in ({}, vm)]
+        self.guarded: dict[str, list[str]] = {RULE: [], POLICY: [], GROUP: [], ADDRESSES: [], PORT: self.ports}
         self._assign(admin, "p1", Stratum.ADMIN, shared=False, ports=self.ports)
         self._assign(admin, "admin", Stratum.ADMIN, shared=True, scope="projects", project_ids=["p1"])
         self._assign(admin, "admin", Stratum.BASELINE, shared=False, scope="all")
 
     def _assign(self, admin: Api, project: str, stratum: Stratum, *, shared: bool, **covers: Any) -> None:
         common = {"project_id": project, "shared": shared}
-        rules = [admin.make(RULE, action=action, protocol="tcp", **common)["id"] for action in ("allow", "deny")]
+        body = {ADDRESSES: {"addresses": ["10.2.0.0/16"], **common}}
+        addresses = admin.request("POST", "/v2.0/address-groups", json=body).json()[ADDRESSES]["id"]
+        named = admin.make(GROUP, stratum=stratum.value, ports=[self.ports[1]], **common)["id"]
+        ends = {"source_address_group_id": addresses}, {"destination_firewall_group_id": named}
+        rules = [admin.make(RULE, action="allow", protocol="tcp", **end, **common)["id"] for end in ends]
         policy = admin.make(POLICY, firewall_rules=rules, **common)["id"]
         applied = {"ingress_firewall_policy_id": policy, "egress_firewall_policy_id": policy}
         group = admin.make(GROUP, stratum=stratum.value, position=5, **applied, **common, **covers)["id"]
-        for kind, ids in ((RULE, rules), (POLICY, [policy]), (GROUP, [group])):
+        used = {RULE: rules, POLICY: [policy], GROUP: [group, named], ADDRESSES: [addresses]}
+        for kind, ids in used.items():
             self.guarded[kind] += ids
 
     def deciding(self) -> bytes:
@@ -78,13 +94,16 @@ class Assigned:
                 if id_ is not None
             }
             policies = policies_by_id(session, sorted(used))
-            return encode([sorted(groups.items()), [policies[id_] for id_ in sorted(policies)]])
+            sets = members_of(
+                session, {id_ for policy in policies.values() for rule in policy.rules for id_ in rule.sets}
+            )
+            return encode([sorted(groups.items()), [policies[id_] for id_ in sorted(policies)], sorted(sets.items())])
 
 
 @pytest.fixture(scope="module")
 def assigned(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Assigned]:
     directory = tmp_path_factory.mktemp("guard")
-    unlimited = Quotas(firewall_group=-1, firewall_policy=-1, firewall_rule=-1)
+    unlimited = Quotas(firewall_group=-1, firewall_policy=-1, firewall_rule=-1, address_group=-1)
     chosen = settings(directory).model_copy(update={"auth": write_users(directory), "quotas": unlimited})
     with running(chosen) as url:
         store = Store(chosen.database.url)
@@ -100,7 +119,14 @@ def own(assigned: Assigned) -> dict[str, list[str]]:
     member = assigned.who.member
     rules = [member.make(RULE, action="allow")["id"] for _ in range(2)]
     policy = member.make(POLICY, firewall_rules=rules)["id"]
-    return {RULE: rules, POLICY: [policy], GROUP: [member.make(GROUP, ingress_firewall_policy_id=policy)["id"]]}
+    answer = member.request("POST", "/v2.0/address-groups", json={ADDRESSES: {"addresses": ["10.9.0.0/16"]}})
+    addresses = answer.json()[ADDRESSES]["id"]
+    return {
+        RULE: rules,
+        POLICY: [policy],
+        ADDRESSES: [addresses],
+        GROUP: [member.make(GROUP, ingress_firewall_policy_id=policy)["id"]],
+    }
 
 
 def kind_of(path: str) -> str | None:
@@ -166,6 +192,11 @@ def test_the_test_would_see_what_an_admin_changes(assigned: Assigned) -> None:
     admin = assigned.who.admin
     rule = assigned.guarded[RULE][0]
     before = assigned.deciding()
+    addresses = f"/v2.0/address-groups/{assigned.guarded[ADDRESSES][0]}"
+    admin.request("PUT", f"{addresses}/add_addresses", json={"addresses": ["10.3.0.0/16"]})
+    assert assigned.deciding() != before
+    admin.request("PUT", f"{addresses}/remove_addresses", json={"addresses": ["10.3.0.0/16"]})
+    assert assigned.deciding() == before
     admin.change(RULE, rule, action="reject")
     assert assigned.deciding() != before
     admin.change(RULE, rule, action="allow")
