@@ -83,7 +83,7 @@ def _edits(portward: Portward, lab: Lab, n: int) -> list[float]:
     body = [
         {"protocol": "udp", "destination_port": str(_FIRST + number), "action": "allow"} for number in range(_EDITS)
     ]
-    rules = _make(portward, "firewall_rule", body)
+    rules = make(portward, "firewall_rule", body)
     chance, taken = random.Random(n), []
     for number, rule in enumerate(rules):
         with Probe(lab, _FIRST + number) as probe:
@@ -98,7 +98,7 @@ def _edits(portward: Portward, lab: Lab, n: int) -> list[float]:
 
 def _protected(portward: Portward, lab: Lab, n: int) -> tuple[str, list[str]]:
     """The id of a policy of ``n`` rules that all ports share, and those of its rules."""
-    ports = _router_ports(portward, lab) if lab.state.switch is None else _vm_ports(portward, lab)
+    ports = router_ports(portward, lab) if lab.state.switch is None else vm_ports(portward, lab)
     rules = [
         {
             "protocol": "udp",
@@ -108,20 +108,21 @@ def _protected(portward: Portward, lab: Lab, n: int) -> tuple[str, list[str]]:
         }
         for number in range(n)
     ]
-    listed = _make(portward, "firewall_rule", rules)
-    policy = _make(portward, "firewall_policy", [{"firewall_rules": listed}])[0]
+    listed = make(portward, "firewall_rule", rules)
+    policy = make(portward, "firewall_policy", [{"firewall_rules": listed}])[0]
     group = {"ports": ports, "ingress_firewall_policy_id": policy, "egress_firewall_policy_id": policy}
-    _make(portward, "firewall_group", [group])
+    make(portward, "firewall_group", [group])
     portward.wait_until_realised()
     return policy, listed
 
 
-def _router_ports(portward: Portward, lab: Lab) -> list[str]:
+def router_ports(portward: Portward, lab: Lab) -> list[str]:
+    """The ids of a hundred ports of the lab's router, most of them with nobody behind."""
     extra = [f"port{number}" for number in range(_PORTS - len(lab.ports))]
     made = "".join(f"link add {device} type ifb\n" for device in extra)
     subprocess.run(["ip", "-n", lab.router_netns, "-batch", "-"], input=made, text=True, check=True)
     devices = [port.device for port in lab.ports.values()] + extra
-    return _make(
+    return make(
         portward,
         "port",
         [
@@ -135,8 +136,8 @@ def _router_ports(portward: Portward, lab: Lab) -> list[str]:
     )
 
 
-def _vm_ports(portward: Portward, lab: Lab) -> list[str]:
-    """Those of the lab's machines, and interfaces of the switch with nobody behind; the router's are admitted."""
+def vm_ports(portward: Portward, lab: Lab) -> list[str]:
+    """The same of virtual machines: the lab's, and interfaces with nobody behind; the router's are admitted."""
     extra = [f"vm{number}" for number in range(_PORTS - len(lab.vm_ports))]
     lab.switch.vsctl(*_joined(f"add-port br-int {name} tag=99 -- set interface {name} type=internal" for name in extra))
     real = list(lab.vm_ports.values())
@@ -144,7 +145,7 @@ def _vm_ports(portward: Portward, lab: Lab) -> list[str]:
     addresses = [[str(it) for it in port.fixed_ips] for port in real] + [
         [f"10.9.0.{it + 1}"] for it in range(len(extra))
     ]
-    machines = _make(
+    machines = make(
         portward,
         "port",
         [
@@ -158,7 +159,7 @@ def _vm_ports(portward: Portward, lab: Lab) -> list[str]:
         ],
     )
     plugged = lab.state.plugged_ports
-    routers = _make(portward, "port", [{"device_owner": "network:dhcp", "binding:host_id": HOST} for _ in plugged])
+    routers = make(portward, "port", [{"device_owner": "network:dhcp", "binding:host_id": HOST} for _ in plugged])
     devices = [port.device for port in (*real, *plugged)] + extra
     ids = [*machines[: len(real)], *routers, *machines[len(real) :]]
     named = zip(devices, ids, strict=True)
@@ -170,10 +171,11 @@ def _joined(commands: Iterable[str]) -> list[str]:
     return " -- ".join(commands).split()
 
 
-def _make(portward: Portward, kind: str, wanted: list[dict[str, Any]]) -> list[str]:
-    """The ids of new objects."""
+def make(portward: Portward, kind: str, wanted: list[dict[str, Any]]) -> list[str]:
+    """The ids of new objects of ``kind``, a singular of the API."""
     plural = {"port": "ports", "firewall_policy": "firewall_policies"}.get(kind, f"{kind}s")
-    path = "/v2.0/ports" if kind == "port" else f"/v2.0/fwaas/{plural}"
+    paths = {"port": "/v2.0/ports", "address_group": "/v2.0/address-groups"}
+    path = paths.get(kind, f"/v2.0/fwaas/{plural}")
     ids = []
     for start in range(0, len(wanted), 250):
         answer = portward.ask("POST", path, {plural: wanted[start : start + 250]})

@@ -136,7 +136,7 @@ FAULTS: dict[str, Fault] = {
     "the version ignored": _rules(_both_versions),
     "the protocol ignored": _rule(
         lambda it: (
-            _replace(it, protocol=None, source_port=None, destination_port=None)
+            _replace(it, protocol=None, source_port=None, destination_port=None, icmp_type=None)
             if it.source_port is None and it.destination_port is None
             else it
         )

@@ -15,6 +15,12 @@ KEYS = {
     "description",
     "shared",
     "protocol",
+    "source_address_group_id",
+    "destination_address_group_id",
+    "source_firewall_group_id",
+    "destination_firewall_group_id",
+    "icmp_type",
+    "icmp_code",
     "ip_version",
     "source_ip_address",
     "destination_ip_address",
@@ -37,6 +43,8 @@ def test_an_empty_rule_takes_the_defaults(api: Api) -> None:
         "id": "", "project_id": "portward", "tenant_id": "portward", "name": "", "description": "", "shared": False,
         "protocol": None, "ip_version": 4, "source_ip_address": None, "destination_ip_address": None,
         "source_port": None, "destination_port": None, "action": "deny", "enabled": True, "firewall_policy_id": None,
+        "source_address_group_id": None, "destination_address_group_id": None, "source_firewall_group_id": None,
+        "destination_firewall_group_id": None, "icmp_type": None, "icmp_code": None,
         "revision_number": 0, "created_at": "", "updated_at": "", "tags": [],
     }  # fmt: skip
 
@@ -108,7 +116,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     *(({"protocol": value}, "InvalidInput", "is not supported. Only protocol names and their integer representation")
       for value in ("icmpv6", 256, -1, "", [], True, 6.0, "6.0")),
     ({"action": "drop"}, BAD, "Invalid input for action. Reason: drop is not in valid_values."),
-    ({"action": "pass"}, BAD, "Invalid input for action. Reason: pass is not in valid_values."),
+    ({"action": "permit"}, BAD, "Invalid input for action. Reason: permit is not in valid_values."),
     ({"action": None}, "InvalidInput", "Input value None must be string type."),
     ({"ip_version": 5}, BAD, "Invalid input for ip_version."),
     *(({"ip_version": value}, "InvalidInput", "is not an integer.") for value in (None, "x", True, 4.5, [4])),
@@ -122,7 +130,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"name": 7}, BAD, "'7' is not a valid string."),
     ({"foo": 1}, BAD, "Unrecognized attribute(s) 'foo'"),
     ({"position": 1}, BAD, "Unrecognized attribute(s) 'position'"),
-    ({"source_firewall_group_id": UNKNOWN}, BAD, "Unrecognized attribute(s) 'source_firewall_group_id'"),
+    ({"source_firewall_group_id": "x"}, BAD, "Invalid input for source_firewall_group_id. Reason: 'x' is not a valid UUID."),
     *(({name: value}, BAD, f"Attribute '{name}' not allowed in POST") for name, value in
       (("id", UNKNOWN), ("firewall_policy_id", [UNKNOWN]), ("tags", []), ("revision_number", 1), ("created_at", "x"))),
     ({"shared": "maybe"}, "InvalidInput", "Invalid input for operation: 'maybe' cannot be converted to boolean."),

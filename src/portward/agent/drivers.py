@@ -82,12 +82,15 @@ class Drivers:
 
 
 def part_of(state: HostState, kind: PortKind) -> HostState:
-    """The ports of ``kind`` in ``state``, the policies that they use, and for a switch those it lets pass."""
+    """The ports of ``kind`` in ``state``, the policies and sets that they use, and for a switch those it lets pass."""
     ports = tuple(covered for covered in state.ports if covered.port.kind is kind)
     used = {group.policy_id(direction) for covered in ports for group in covered.groups for direction in Direction}
     policies = tuple(policy for policy in state.policies if policy.id in used)
     admitted = state.admitted if kind is PortKind.VM else ()
-    return HostState(generation=state.generation, ports=ports, policies=policies, admitted=admitted)
+    rules = (rule for policy in policies for rule in policy.rules)
+    named = {id_ for rule in rules for id_ in (rule.source_set, rule.destination_set) if id_ is not None}
+    sets = tuple(set_ for set_ in state.sets if set_.id in named)
+    return HostState(generation=state.generation, ports=ports, policies=policies, sets=sets, admitted=admitted)
 
 
 def _apply(dataplane: Dataplane, state: HostState) -> dict[str, str | None]:

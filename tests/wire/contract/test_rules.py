@@ -11,7 +11,8 @@ BAD = "HTTPBadRequest"
 KEYS = {
     "id", "project_id", "tenant_id", "name", "description", "shared", "protocol", "ip_version", "source_ip_address",
     "destination_ip_address", "source_port", "destination_port", "action", "enabled", "firewall_policy_id",
-    "revision_number", "created_at", "updated_at", "tags",
+    "source_address_group_id", "destination_address_group_id", "source_firewall_group_id",
+    "destination_firewall_group_id", "icmp_type", "icmp_code", "revision_number", "created_at", "updated_at", "tags",
 }  # fmt: skip
 CONFLICT = "Invalid input - IP addresses do not agree with IP Version."
 PORT_ZERO = "port 0 alone cannot be matched; leave it out for all ports"
@@ -25,6 +26,8 @@ def test_a_rule_of_which_nothing_is_said_takes_the_defaults(member: Api) -> None
         "id": "", "project_id": "p1", "tenant_id": "p1", "name": "", "description": "", "shared": False,
         "protocol": None, "ip_version": 4, "source_ip_address": None, "destination_ip_address": None,
         "source_port": None, "destination_port": None, "action": "deny", "enabled": True, "firewall_policy_id": None,
+        "source_address_group_id": None, "destination_address_group_id": None, "source_firewall_group_id": None,
+        "destination_firewall_group_id": None, "icmp_type": None, "icmp_code": None,
         "revision_number": 0, "created_at": "", "updated_at": "", "tags": [],
     }  # fmt: skip
 
@@ -131,7 +134,7 @@ REFUSED: list[tuple[int, dict[str, Any], str, str]] = [
     (12, {"name": None}, BAD, "Invalid input for name. Reason: 'None' is not a valid string."),
     (13, {"foo": 1}, BAD, "Unrecognized attribute(s) 'foo'"),
     (13, {"position": 1}, BAD, "Unrecognized attribute(s) 'position'"),
-    (13, {"source_firewall_group_id": UNKNOWN}, BAD, "Unrecognized attribute(s) 'source_firewall_group_id'"),
+    (13, {"source_firewall_group_id": "x"}, BAD, "Invalid input for source_firewall_group_id. Reason: 'x' is not a valid UUID."),
     (13, {"id": UNKNOWN}, BAD, "Attribute 'id' not allowed in POST"),
     (13, {"firewall_policy_id": None}, BAD, "Attribute 'firewall_policy_id' not allowed in POST"),
     (13, {"tags": []}, BAD, "Attribute 'tags' not allowed in POST"),
