@@ -130,7 +130,7 @@ REFUSED: list[tuple[dict[str, Any], str, str]] = [
     ({"name": 7}, BAD, "'7' is not a valid string."),
     ({"foo": 1}, BAD, "Unrecognized attribute(s) 'foo'"),
     ({"position": 1}, BAD, "Unrecognized attribute(s) 'position'"),
-    ({"source_firewall_group_id": "x"}, BAD, "Invalid input for source_firewall_group_id. Reason: 'x' is not a valid UUID."),
+    ({"icmp_type": 256}, BAD, "Invalid input for icmp_type. Reason: 256 is not in the range 0 to 255."),
     *(({name: value}, BAD, f"Attribute '{name}' not allowed in POST") for name, value in
       (("id", UNKNOWN), ("firewall_policy_id", [UNKNOWN]), ("tags", []), ("revision_number", 1), ("created_at", "x"))),
     ({"shared": "maybe"}, "InvalidInput", "Invalid input for operation: 'maybe' cannot be converted to boolean."),

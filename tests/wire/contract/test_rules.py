@@ -134,7 +134,7 @@ REFUSED: list[tuple[int, dict[str, Any], str, str]] = [
     (12, {"name": None}, BAD, "Invalid input for name. Reason: 'None' is not a valid string."),
     (13, {"foo": 1}, BAD, "Unrecognized attribute(s) 'foo'"),
     (13, {"position": 1}, BAD, "Unrecognized attribute(s) 'position'"),
-    (13, {"source_firewall_group_id": "x"}, BAD, "Invalid input for source_firewall_group_id. Reason: 'x' is not a valid UUID."),
+    (13, {"icmp_type": 256}, BAD, "Invalid input for icmp_type. Reason: 256 is not in the range 0 to 255."),
     (13, {"id": UNKNOWN}, BAD, "Attribute 'id' not allowed in POST"),
     (13, {"firewall_policy_id": None}, BAD, "Attribute 'firewall_policy_id' not allowed in POST"),
     (13, {"tags": []}, BAD, "Attribute 'tags' not allowed in POST"),

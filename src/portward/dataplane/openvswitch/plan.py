@@ -133,16 +133,22 @@ def _pages(
         for page, bits in sets.pages_of({number: both[place] for number, both in lookups.items()}).items():
             for version in BITS:
                 source = sources[side.table, page, version] = sets.source_of(bits, members)
-                same = before.pages.get((side.table, page, version)) == source
-                parts = {} if same else sets.parts(bits, members, version)
-                for part in range(sets.PARTS):
-                    key = sets.part_key(side, page, version, part)
-                    old = before.sections.get(key)
-                    values = parts.get(part)
-                    if old is not None and (same or old.source == values):
-                        sections[key] = old
-                    elif values:
-                        sections[key] = Section(values, tuple(sets.part_flows(side, page, version, values)))
+                keys = {part: sets.part_key(side, page, version, part) for part in range(sets.PARTS)}
+                old = {part: before.sections[key] for part, key in keys.items() if key in before.sections}
+                known = before.pages.get((side.table, page, version))
+                values = {part: section.source for part, section in old.items()}
+                changed = None if known is None else sets.changed_addresses(known, source, version)
+                if changed is None:
+                    values = sets.parts(bits, members, version)
+                else:
+                    values |= sets.edited_parts(values, changed, source, version)
+                for part, wanted_values in values.items():
+                    kept = old.get(part)
+                    if kept is not None and kept.source == wanted_values:
+                        sections[keys[part]] = kept
+                    elif wanted_values:
+                        flows = sets.part_flows(side, page, version, wanted_values)
+                        sections[keys[part]] = Section(wanted_values, tuple(flows))
     return sources
 
 

@@ -7,7 +7,7 @@ Refuses policies that name more sets on one side than a page holds.
 """
 
 from collections import defaultdict
-from collections.abc import Hashable, Iterator, Mapping
+from collections.abc import Collection, Hashable, Iterator, Mapping
 from itertools import count
 from operator import itemgetter
 from typing import NamedTuple
@@ -23,6 +23,10 @@ PAGE_SIZE = 128
 #: Parts that the flows of a page come in, so that an address that comes or goes costs its part.
 PARTS = 64
 _ETH_TYPE: dict[IPVersion, int] = {4: IPV4, 6: IPV6}
+
+
+#: What the flows of a page come from: the bits of its sets, and their members.
+Source = tuple[tuple[tuple[str, int], ...], tuple[Members, ...]]
 
 
 class Side(NamedTuple):
@@ -121,6 +125,37 @@ def parts(bits: Mapping[str, int], members: Mapping[str, Members], version: IPVe
     return found
 
 
+def changed_addresses(before: Source, after: Source, version: IPVersion) -> frozenset[Prefix] | None:
+    """The addresses that came to some set of a page, or left it; ``None``: more is different than single addresses."""
+    if before[0] != after[0]:
+        return None
+    changed = frozenset[Prefix]()
+    for old, new in zip(before[1], after[1], strict=True):
+        if old is not new:
+            changed |= old.prefixes[version] ^ new.prefixes[version]
+    return changed if all(prefix.prefixlen == prefix.max_prefixlen for prefix in changed) else None
+
+
+def edited_parts(
+    values: Mapping[int, Mapping[Prefix, int]], changed: Collection[Prefix], source: Source, version: IPVersion
+) -> dict[int, dict[Prefix, int]]:
+    """Those of the parts of a page, whose ``values`` were these, that differ once these addresses have changed."""
+    found: dict[int, dict[Prefix, int]] = {}
+    lengths = {prefix.prefixlen for one in source[1] for prefix in one.prefixes[version]}
+    for address in changed:
+        part = hash(address) % PARTS
+        around = [address.supernet(new_prefix=length) for length in lengths]
+        value = 0
+        for (_, bit), one in zip(*source, strict=True):
+            value |= any(prefix in one.prefixes[version] for prefix in around) << bit
+        edited = found.setdefault(part, {**values.get(part, {})})
+        if any(address in one.prefixes[version] for one in source[1]):
+            edited[address] = value
+        else:
+            edited.pop(address, None)
+    return found
+
+
 def part_flows(side: Side, page: int, version: IPVersion, values: Mapping[Prefix, int]) -> Iterator[Flow]:
     """The flows of one part."""
     asked = ((side.page, page), (Field.ETH_TYPE, _ETH_TYPE[version]), TRACKED_VALID)
@@ -130,10 +165,6 @@ def part_flows(side: Side, page: int, version: IPVersion, values: Mapping[Prefix
             mask = None if prefix.prefixlen == prefix.max_prefixlen else int(prefix.netmask)
             where = [Condition(side.address[version], int(prefix.network_address), mask)]
         yield flow(side.table, prefix.prefixlen + 1, [*asked, *where], Load(side.bits, value))
-
-
-#: What the flows of a page come from: the bits of its sets, and their members.
-Source = tuple[tuple[tuple[str, int], ...], tuple[Members, ...]]
 
 
 def source_of(bits: Mapping[str, int], members: Mapping[str, Members]) -> Source:

@@ -1,5 +1,6 @@
 """Address sets on a bridge: pages and bits, and what an address costs."""
 
+import random
 from ipaddress import ip_network
 from uuid import UUID
 
@@ -100,3 +101,21 @@ def test_a_policy_that_names_no_set_is_asked_without_a_look_at_addresses() -> No
         for flow in flows
         for action in flow.actions
     )
+
+
+def test_after_any_changes_of_members_the_flows_are_those_of_a_bridge_that_begins_with_them() -> None:
+    chance = random.Random(7)
+    candidates = ["10.0.0.0/8", "10.1.0.0/16", "10.1.1.0/24", "0.0.0.0/0"]
+    candidates += [f"10.1.{number >> 4}.{number & 15}/32" for number in range(64)]
+    lists, held = policies(2, 1, 2, 3), {number: set(chance.sample(candidates, 20)) for number in (1, 2, 3)}
+    before = Plan()
+    for epoch in range(1, 200):
+        number = chance.choice((1, 2, 3))
+        held[number] ^= set(chance.choices(candidates, weights=[1] * 4 + [3] * 64, k=chance.choice((1, 1, 2))))
+        sets = [members(number, *sorted(prefixes)) for number, prefixes in held.items()]
+        before = planned(before, lists, *sets, epoch=epoch)
+        assert _of_sets(before) == _of_sets(planned(Plan(), lists, *sets))
+
+
+def _of_sets(made: Plan) -> set[Flow]:
+    return {flow for section in made.sections.values() for flow in section.flows if flow.key.table == Table.SOURCE_SETS}
