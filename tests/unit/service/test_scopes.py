@@ -86,6 +86,15 @@ def test_scope_projects_covers_the_ports_of_these_projects_as_they_come(world: W
     assert change(world, group, project_ids=("other", "third")).row.revision_number == view.row.revision_number
 
 
+def test_a_port_that_moves_to_another_project_changes_the_groups_of_its_project_and_no_others(world: World) -> None:
+    port = world.port(project_id="one")
+    everywhere = world.group(stratum="admin", scope="all")
+    ones, others = (world.group(stratum="admin", scope="projects", project_ids=(name,)) for name in ("one", "other"))
+    tenant = world.group(port)
+    world.call(ports.update_port, port, ports.PortValues(project_id="other"))
+    assert [covered(world, group) for group in (everywhere, ones, others, tenant)] == [(port,), (), (port,), (port,)]
+
+
 def test_a_port_enters_when_it_becomes_a_routers_or_a_vms_and_leaves_when_it_is_none_any_more(world: World) -> None:
     group = world.group(stratum="admin", scope="all")
     port = world.port(device_owner="network:dhcp")

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from portward.config import DefaultFirewallGroup
 from portward.model import Stratum
-from portward.service import groups, policies, rules
+from portward.service import groups, membership, policies, rules
 from portward.service.context import Context
 from portward.service.errors import (
     FirewallDefaultObjectUpdateRestricted,
@@ -94,6 +94,25 @@ def test_a_vm_that_an_assigned_group_takes_or_leaves_stays_in_its_tenant_group(h
     change(homes, group, ports=())
     assert default(homes).port_ids == (port,)
     assert homes.seen().groups[home] == before
+
+
+def test_a_vm_that_moves_between_tenant_groups_stays_in_those_that_admins_assigned(homes: World) -> None:
+    port = homes.port(device_owner=VM)
+    assigned = homes.group(port, stratum="admin")
+    group = homes.member("p", groups.create_group, groups.GroupValues(ports=(port,))).row.id
+    assert {id_ for _, _, id_ in told(homes)[port]} == {assigned, group}
+    homes.member("p", groups.update_group, group, groups.GroupValues(ports=()))
+    assert {id_ for _, _, id_ in told(homes)[port]} == {assigned, default(homes).row.id}
+
+
+def test_a_default_group_made_late_takes_in_vms_that_only_admins_groups_cover(tmp_path: Path) -> None:
+    world = World(sqlite(tmp_path))
+    ports = [world.port(device_owner=VM) for _ in range(2)]
+    world.group(ports[0], stratum="admin")
+    world.default_group = DefaultFirewallGroup()
+    world.call(membership.adopt)
+    assert set(default(world).port_ids) == set(ports)
+    world.store.close()
 
 
 def test_a_vm_whose_group_becomes_an_admins_goes_home_and_stays_in_the_group_too(homes: World) -> None:
