@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 
 from packets.builders import ALLOW_ALL, Guard, both, edited, policy, rule
@@ -11,7 +12,7 @@ from packets.enforcer import Enforcer
 from portward.agent.ledger import Ledger
 from portward.dataplane.openvswitch.driver import OpenvswitchDataplane
 from portward.lab import Lab
-from portward.model import Rule
+from portward.model import Action, PortRange, Rule
 
 ALLOW, DENY = rule("allow", "udp", 9001), rule("deny", "udp", "9002:9009")
 POLICY = policy(ALLOW, DENY)
@@ -100,3 +101,18 @@ def test_what_a_rule_counted_is_kept_when_the_rule_goes(lab: Lab, life: Life) ->
     life.comes_to([2], DENY)
     life.enforce(blue=Guard(ingress=edited(POLICY, ALLOW), egress=ALLOW_ALL))
     life.comes_to([2], DENY)
+
+
+AFTER = {
+    "the rule goes": policy(ALLOW),
+    "the rule gets another action": policy(msgspec.structs.replace(DENY, action=Action.REJECT), ALLOW),
+    "it matches otherwise": policy(ALLOW, msgspec.structs.replace(DENY, destination_port=PortRange(9002, 9008))),
+}
+
+
+@pytest.mark.parametrize("what", AFTER)
+def test_what_was_counted_since_it_was_last_asked_for_is_kept_when(lab: Lab, life: Life, what: str) -> None:
+    life.enforce(blue=Guard(ingress=POLICY, egress=ALLOW_ALL))
+    send(lab, 9005, 3)
+    life.enforce(blue=Guard(ingress=edited(POLICY, list(AFTER[what].rules)), egress=ALLOW_ALL))
+    life.comes_to([3], DENY)

@@ -68,6 +68,7 @@ class Bridge:
         self._wanted: Wanted | None = None
         self._realised = True
         self._rules: dict[FlowKey, str] = {}  # the rule of each flow that counts
+        self._going: dict[FlowKey, str] = {}  # the same of those that are deleted, and whose counts are still to come
         self._foreign_seen = False
         self._strange: list[int] = []
         self._epoch = self._ticks = 0
@@ -105,21 +106,30 @@ class Bridge:
             epoch = self._next_epoch()
             made = plan(wanted, self._plan, epoch)
             gone, come = self._difference(made)
+            # One that is replaced would take its counts with it; of one that is deleted the switch tells them.
+            gone = [*gone, *(flow.key for flow in come if flow.key in self._rules)]
+            if any(key in self._rules for key in gone):
+                self._settle(1, userspace=wanted.userspace)  # what its caches have counted is the flows' from then on
             if gone or come:
                 self._commit(gone, come, COOKIE | epoch, learnt=made.places != self._plan.places)
                 self._realised = False
             self._plan, self._wanted, self._stands = made, wanted, None
             self._epoch = max([self._epoch, *(mark for _, mark in made.epochs.values())])
-            self._keep_counts()
+            self._going |= {key: self._rules[key] for key in gone if key in self._rules}
             self._rules = _rules(made)
+            self._keep_counts()
             self._on_step(Step.COMMITTED)
         if not self._realised:
-            if wanted.userspace:
-                self._vswitchd.purge(_ROUNDS)
-            else:
-                self._vswitchd.wait_for_revalidators(_ROUNDS, self._tick)
+            self._settle(_ROUNDS, userspace=wanted.userspace)
             self._realised = True
             self._on_step(Step.REALISED)
+
+    def _settle(self, rounds: int, *, userspace: bool) -> None:
+        """Have the switch look through its caches so many times."""
+        if userspace:
+            self._vswitchd.purge(rounds)
+        else:
+            self._vswitchd.wait_for_revalidators(rounds, self._tick)
 
     def _difference(self, made: Plan) -> tuple[Collection[FlowKey], Collection[Flow]]:
         if self._stands is None:
@@ -136,6 +146,7 @@ class Bridge:
     def disturbed(self) -> bool:
         """Whether somebody else changed a flow of ours since this was last asked; then all is looked at anew."""
         events = self._using(lambda connection: connection.events())
+        self._keep_counts()
         if not any(event.cookie & COOKIE_MASK == COOKIE for event in events):
             self._foreign_seen |= bool(events)
             return False
@@ -174,7 +185,9 @@ class Bridge:
         """
         if not self._rules:
             return ()
-        return self._readings(self._using(lambda connection: connection.dump(COOKIE, COOKIE_MASK, Table.POLICY)))
+        found = self._using(lambda connection: connection.dump(COOKIE, COOKIE_MASK, Table.POLICY))
+        self._keep_counts()
+        return self._readings((stats, self._rules.get(stats.key)) for stats in found)
 
     def remove(self) -> bool:
         """Delete all flows of ours; were there some?
@@ -186,7 +199,7 @@ class Bridge:
         found = self._using(lambda connection: connection.dump(COOKIE, COOKIE_MASK))
         gone = [FlowChange(Command.DELETE_STRICT, Flow(stats.key, ()), 0) for stats in found]
         self._using(lambda connection: connection.commit(gone))
-        self._plan, self._wanted, self._stands, self._rules = Plan(), None, {}, {}
+        self._plan, self._wanted, self._stands, self._rules, self._going = Plan(), None, {}, {}, {}
         return bool(found)
 
     def close(self) -> None:
@@ -218,7 +231,7 @@ class Bridge:
             self._watch.unregister(connection.fileno())
         connection.close()
         self._connection = None
-        self._plan, self._wanted, self._stands, self._rules = Plan(), None, None, {}
+        self._plan, self._wanted, self._stands, self._rules, self._going = Plan(), None, None, {}, {}
 
     def _look(self) -> None:
         """Learn what flows of ours stand; the next change is made from these."""
@@ -260,10 +273,10 @@ class Bridge:
         tick = flow(Table.TICK, 0, [], Load(Field.REG0, self._ticks & 0xFFFF))
         self._using(lambda connection: connection.commit([FlowChange(Command.ADD, tick, COOKIE)]))
 
-    def _readings(self, found: Iterable[FlowStats]) -> tuple[Reading, ...]:
+    def _readings(self, found: Iterable[tuple[FlowStats, str | None]]) -> tuple[Reading, ...]:
+        """What flows have counted, of those that have a rule."""
         readings = []
-        for stats in found:
-            rule = self._rules.get(stats.key)
+        for stats, rule in found:
             if rule is not None:
                 place = f"{self._name}/{stats.cookie:x}/{_digest(stats.key)}"
                 readings.append(Reading(place, {rule: Count(stats.packets, stats.bytes)}))
@@ -274,8 +287,14 @@ class Bridge:
         return self._epoch
 
     def _keep_counts(self) -> None:
-        """Hand to the ledger what flows had counted that are gone now; called before their rules are forgotten."""
-        readings = self._readings(self._using(lambda connection: connection.removed()))
+        """Hand to the ledger what flows had counted of which the switch has said by now that they are gone.
+
+        It says so some time after it has deleted them.
+        """
+        removed = self._using(lambda connection: connection.removed())
+        readings = self._readings(
+            (stats, self._going.pop(stats.key, None) or self._rules.get(stats.key)) for stats in removed
+        )
         if self._ledger is not None and readings:
             self._ledger.keep(readings)
             self._ledger.forget(readings)
