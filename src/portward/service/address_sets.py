@@ -7,17 +7,18 @@ or change what.
 """
 
 from collections import defaultdict
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from ipaddress import ip_network
+from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import and_, delete, func, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from portward.channel.messages import SetChange, fingerprint
 from portward.model import PortKind, port_kind
 from portward.service.context import Context
-from portward.service.rows import batches, select_in
+from portward.service.rows import BATCH, select_in
 from portward.store import raise_generation
 from portward.store.tables import (
     AddressSet,
@@ -34,6 +35,8 @@ from portward.store.tables import (
 _WIDEST = {4: 16, 6: 48}
 #: Members that went and are still told one by one; with more, agents get the whole set.
 _REMEMBERED = 1000
+#: Sets, or members of more than one, in one statement: SQLite takes no condition of more than 1,000 parts.
+_TERMS = 500
 _GROUPS = (FirewallRule.source_firewall_group_id, FirewallRule.destination_firewall_group_id)
 #: The columns by which a rule names a set.
 NAMES = (FirewallRule.source_address_group_id, FirewallRule.destination_address_group_id, *_GROUPS)
@@ -43,16 +46,19 @@ def members_of(session: Session, set_ids: Iterable[str]) -> dict[str, tuple[str,
     """The members of each of the sets that has any, sorted as text; one statement for each 10,000 sets."""
     query = select(AddressSetMember.set_id, AddressSetMember.address).where(AddressSetMember.removed.is_(None))
     found: dict[str, list[str]] = defaultdict(list)
-    for row in select_in(session, query.order_by(AddressSetMember.address), AddressSetMember.set_id, set_ids):
-        found[row.set_id].append(row.address)
+    for set_id, address in select_in(
+        session, query.order_by(AddressSetMember.address), AddressSetMember.set_id, set_ids
+    ):
+        found[set_id].append(address)
     return {set_id: tuple(addresses) for set_id, addresses in found.items()}
 
 
 def create_set(session: Session, set_id: str, addresses: Iterable[str]) -> None:
     """Make the set, of these canonical prefixes, none twice; no rule names it yet."""
-    session.execute(insert(AddressSet).values(id=set_id, version=0, logged_since=0, fingerprint=_hex(0)))
-    _change(session, set_id, added=list(addresses), removed=[])
-    session.execute(update(AddressSet).where(AddressSet.id == set_id).values(logged_since=AddressSet.version))
+    addresses, generation = list(addresses), raise_generation(session)
+    values = {"version": generation, "logged_since": generation, "fingerprint": _hex(fingerprint(addresses))}
+    session.execute(insert(AddressSet).values(id=set_id, **values))
+    _insert(session, generation, {set_id: addresses})
 
 
 def change_set(
@@ -62,9 +68,7 @@ def change_set(
 
     The groups that decide by it decide differently from now on.
     """
-    if added or removed:
-        _change(session, set_id, added=added, removed=removed)
-        _mark_users(session, context, [set_id])
+    _change(session, context, _logs(session, [set_id]), {set_id: _Change(added, removed)})
 
 
 def delete_set(session: Session, set_id: str) -> None:
@@ -90,20 +94,16 @@ def unname_groups(session: Session, group_ids: Collection[str]) -> None:
 def follow_ports(session: Session, context: Context, group_ids: Collection[str]) -> None:
     """Bring the sets of these firewall groups, whose ports or these ports' addresses may have changed, up to date.
 
-    Costs one statement where no rule names any of them.
+    Costs one statement where no rule names any of them, and at most eight where rules do.
     """
-    named = [row.id for row in select_in(session, select(AddressSet.id), AddressSet.id, group_ids)]
-    if not named:
-        return
-    before = members_of(session, named)
-    changed = []
-    for group_id, addresses in _addresses(session, named).items():
-        held = set(before.get(group_id, ()))
-        if addresses != held:
-            _change(session, group_id, added=sorted(addresses - held), removed=sorted(held - addresses))
-            changed.append(group_id)
-    if changed:
-        _mark_users(session, context, changed)
+    logs = _logs(session, group_ids)
+    if logs:
+        before = members_of(session, logs)
+        changes = {}
+        for group_id, addresses in _addresses(session, logs).items():
+            held = set(before.get(group_id, ()))
+            changes[group_id] = _Change(sorted(addresses - held), sorted(held - addresses))
+        _change(session, context, logs, changes)
 
 
 class SetVersion(NamedTuple):
@@ -124,7 +124,7 @@ def versions_of(session: Session, set_ids: Collection[str]) -> dict[str, SetVers
 
 
 def changes_since(session: Session, versions: dict[str, SetVersion], held: dict[str, int]) -> tuple[SetChange, ...]:
-    """What an agent that holds the versions ``held`` lacks of ``versions``; one statement."""
+    """What an agent that holds the versions ``held`` lacks of ``versions``; one statement for each 500 sets."""
     since = {
         id_: held[id_] if now.logged_since <= held.get(id_, -1) <= now.version else 0
         for id_, now in versions.items()
@@ -132,18 +132,22 @@ def changes_since(session: Session, versions: dict[str, SetVersion], held: dict[
     }
     if not since:
         return ()
-    member = AddressSetMember
-    wanted = [
-        and_(member.set_id == id_, or_(member.added > version, member.removed > version))
-        if version
-        else and_(member.set_id == id_, member.removed.is_(None))
-        for id_, version in since.items()
-    ]
+    member, wanted = AddressSetMember, list(since.items())
     added: dict[str, list[str]] = defaultdict(list)
     removed: dict[str, list[str]] = defaultdict(list)
-    query = select(member.set_id, member.address, member.removed).where(or_(*wanted)).order_by(member.address)
-    for row in session.execute(query):
-        (added if row.removed is None else removed)[row.set_id].append(row.address)
+    for start in range(0, len(wanted), _TERMS):
+        lacking = or_(
+            *(
+                and_(
+                    member.set_id == id_,
+                    or_(member.added > version, member.removed > version) if version else member.removed.is_(None),
+                )
+                for id_, version in wanted[start : start + _TERMS]
+            )
+        )
+        query = select(member.set_id, member.address, member.removed).where(lacking).order_by(member.address)
+        for row in session.execute(query):
+            (added if row.removed is None else removed)[row.set_id].append(row.address)
     return tuple(
         SetChange(
             id=id_,
@@ -156,23 +160,80 @@ def changes_since(session: Session, versions: dict[str, SetVersion], held: dict[
     )
 
 
-def _change(session: Session, set_id: str, *, added: Collection[str], removed: Collection[str]) -> None:
-    generation = raise_generation(session)
+class _Log(NamedTuple):
+    """What a set is told by. ``gone`` are members that went and are remembered."""
+
+    logged_since: int
+    fingerprint: int
+    gone: set[str]
+
+
+class _Change(NamedTuple):
+    """``added`` are no members of a set, ``removed`` are."""
+
+    added: Collection[str]
+    removed: Collection[str]
+
+
+def _logs(session: Session, set_ids: Iterable[str]) -> dict[str, _Log]:
+    """Those of the sets that are there; one statement for each 10,000."""
     member = AddressSetMember
-    number = int(session.scalar(select(AddressSet.fingerprint).where(AddressSet.id == set_id)) or "0", 16)
-    for batch in batches(removed):
-        gone = (member.set_id == set_id, member.address.in_(batch))
-        session.execute(update(member).where(*gone).values(removed=generation))
-    for batch in batches(added):
-        session.execute(delete(member).where(member.set_id == set_id, member.address.in_(batch)))
-        rows = [{"set_id": set_id, "address": address, "added": generation, "removed": None} for address in batch]
-        session.execute(insert(member), rows)
-    values = {"version": generation, "fingerprint": _hex(fingerprint(added, number, less=removed))}
-    gone_rows = (member.set_id == set_id, member.removed.is_not(None))
-    if (session.scalar(select(func.count()).select_from(member).where(*gone_rows)) or 0) > _REMEMBERED:
-        session.execute(delete(member).where(*gone_rows))
-        values["logged_since"] = generation
-    session.execute(update(AddressSet).where(AddressSet.id == set_id).values(**values))
+    gone = and_(member.set_id == AddressSet.id, member.removed.is_not(None))
+    query = select(AddressSet.id, AddressSet.logged_since, AddressSet.fingerprint, member.address)
+    found: dict[str, _Log] = {}
+    for row in select_in(session, query.outerjoin(member, gone), AddressSet.id, set_ids):
+        log = found.setdefault(row.id, _Log(row.logged_since, int(row.fingerprint, 16), set()))
+        if row.address is not None:
+            log.gone.add(row.address)
+    return found
+
+
+def _change(session: Session, context: Context, logs: Mapping[str, _Log], changes: Mapping[str, _Change]) -> None:
+    """Store the changes that are any, and tell whom they concern; six statements for any number of sets."""
+    changes = {id_: change for id_, change in changes.items() if change.added or change.removed}
+    if not changes:
+        return
+    generation = raise_generation(session)
+    left, dropped, sets = {}, {}, []
+    for id_, (added, removed) in changes.items():
+        log = logs[id_]
+        forget = len((log.gone | set(removed)).difference(added)) > _REMEMBERED
+        left[id_] = () if forget else removed
+        dropped[id_] = log.gone | set(removed) if forget else log.gone.intersection(added)
+        since = generation if forget else log.logged_since
+        number = _hex(fingerprint(added, log.fingerprint, less=removed))
+        sets.append({"id": id_, "version": generation, "logged_since": since, "fingerprint": number})
+    for members in _each(left):
+        session.execute(update(AddressSetMember).where(members).values(removed=generation))
+    for members in _each(dropped):
+        session.execute(delete(AddressSetMember).where(members))
+    _insert(session, generation, {id_: change.added for id_, change in changes.items()})
+    session.execute(update(AddressSet), sets)
+    _mark_users(session, context, changes)
+
+
+def _insert(session: Session, generation: int, addresses: Mapping[str, Collection[str]]) -> None:
+    rows = [
+        {"set_id": id_, "address": address, "added": generation, "removed": None}
+        for id_, some in addresses.items()
+        for address in some
+    ]
+    if rows:
+        session.execute(insert(AddressSetMember), rows)
+
+
+def _each(addresses: Mapping[str, Collection[str]]) -> Iterator[ColumnElement[bool]]:
+    """Conditions that together hold of these members of these sets; one, unless they are many."""
+    pairs = [(id_, address) for id_, some in addresses.items() for address in some]
+    size = _TERMS if len({id_ for id_, _ in pairs}) > 1 else BATCH
+    for start in range(0, len(pairs), size):
+        by_set = groupby(pairs[start : start + size], key=lambda pair: pair[0])
+        yield or_(
+            *(
+                and_(AddressSetMember.set_id == id_, AddressSetMember.address.in_([address for _, address in some]))
+                for id_, some in by_set
+            )
+        )
 
 
 def _mark_users(session: Session, context: Context, set_ids: Collection[str]) -> None:

@@ -23,7 +23,7 @@ from portward.store.tables import AddressGroup, FirewallGroup, FirewallPolicy, F
 AnyRow = FirewallRule | FirewallPolicy | FirewallGroup | AddressGroup | Port
 Row = TypeVar("Row", FirewallRule, FirewallPolicy, FirewallGroup, AddressGroup, Port)
 #: Ids in one statement; databases bound the number of its parameters (SQLite: 32,766).
-_BATCH = 10_000
+BATCH = 10_000
 
 
 @dataclass(frozen=True)
@@ -39,7 +39,7 @@ class Narrow(Protocol):
     """What a caller sees less of than the service says, by the operator's wish: conditions on a table."""
 
     def __call__(
-        self, table: type[FirewallRule] | type[FirewallPolicy] | type[FirewallGroup]
+        self, table: type[FirewallRule] | type[FirewallPolicy] | type[FirewallGroup] | type[AddressGroup]
     ) -> Sequence[ColumnElement[bool]]:
         """All of them must hold."""
 
@@ -135,7 +135,7 @@ def select_in(
 def batches(ids: Iterable[str]) -> Iterable[Sequence[str]]:
     """``ids`` in parts that a statement can take."""
     ids = list(ids)
-    return (ids[start : start + _BATCH] for start in range(0, len(ids), _BATCH))
+    return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
 
 
 def first_missing(wanted: Iterable[str], there: Collection[str]) -> str | None:
