@@ -9,7 +9,7 @@ import hashlib
 from collections.abc import Iterable, Mapping
 from datetime import datetime
 from functools import lru_cache
-from ipaddress import ip_address, ip_network
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address, ip_network
 from typing import Annotated, Any, TypeVar
 
 import msgspec
@@ -34,6 +34,7 @@ MAX_PORTS = 20_000
 MAX_COUNTERS = 5_000
 #: What every reader of JSON takes for a whole number.
 MAX_COUNT = 2**53 - 1
+_ADDRESSES = (IPv4Address, IPv6Address, IPv4Network, IPv6Network)
 Moment = Annotated[datetime, msgspec.Meta(tz=True)]
 
 
@@ -156,9 +157,15 @@ def digest_of(index: bytes, body_hashes: Mapping[str, bytes], fingerprints: Mapp
     return state.hexdigest()
 
 
+#: To write an address costs as much as to read one, and a host's state is kept with each of its changes.
+@lru_cache(maxsize=65536)
+def _text(address: Address | Prefix) -> str:
+    return str(address)
+
+
 def _encode_address(value: Any) -> str:
-    if isinstance(value, Address | Prefix):
-        return str(value)
+    if isinstance(value, _ADDRESSES):
+        return _text(value)
     raise TypeError(f"{type(value).__name__} is no part of a message")
 
 
