@@ -299,7 +299,7 @@ PORTS = Resource(
 
 def narrowing(authority: Authority) -> Narrow:
     """The operator's rules about who may get what, for whoever asks about several tables at once."""
-    singulars = {resource.table: resource.schema.singular for resource in (RULES, POLICIES, GROUPS)}
+    singulars = {resource.table: resource.schema.singular for resource in (RULES, POLICIES, GROUPS, ADDRESS_GROUPS)}
     return lambda table: authority.where(f"get_{singulars[table]}", table.project_id, table.shared)
 
 

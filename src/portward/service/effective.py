@@ -15,6 +15,7 @@ from portward.service.context import Context
 from portward.service.ports import find_port
 from portward.service.rows import Narrow, Page, visible
 from portward.service.rules import RuleView, list_rules
+from portward.service.strata import ORDER
 from portward.store.tables import FirewallGroup, FirewallPolicy, FirewallRule, GroupPort, PolicyRule
 
 #: What what is hidden is called.
@@ -42,10 +43,8 @@ def effective_groups(session: Session, context: Context, port_id: str, narrow: N
     seen = and_(true(), *visible(context, FirewallGroup), *narrow(FirewallGroup)).label("seen")
     taking_part = or_(FirewallGroup.admin_state_up, FirewallGroup.stratum == Stratum.TENANT.value)
     query = select(FirewallGroup, seen).join(GroupPort, GroupPort.group_id == FirewallGroup.id)
-    groups = session.execute(query.where(GroupPort.port_id == port_id, taking_part)).all()
-    strata = list(Stratum)
-    order = sorted(groups, key=lambda it: (strata.index(Stratum(it[0].stratum)), it[0].position, it[0].id))
-    applied = {id_ for row, is_seen in order if is_seen for id_ in _policies(row).values() if id_ is not None}
+    groups = session.execute(query.where(GroupPort.port_id == port_id, taking_part).order_by(*ORDER)).all()
+    applied = {id_ for row, is_seen in groups if is_seen for id_ in _policies(row).values() if id_ is not None}
     rules = _rules(session, context, applied, narrow)
     return tuple(
         Decider(
@@ -56,7 +55,7 @@ def effective_groups(session: Session, context: Context, port_id: str, narrow: N
                 for direction, policy_id in _policies(row).items()
             },
         )
-        for row, is_seen in order
+        for row, is_seen in groups
     )
 
 

@@ -5,7 +5,8 @@ Whoever sees the port may ask. A group, policy or rule that the caller may not s
 and contents. It is about the first packet of a connection, at one port; nothing is asked of any host.
 """
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
+from ipaddress import ip_network
 
 import msgspec
 from sqlalchemy import select
@@ -18,13 +19,14 @@ from portward.model import (
     SCTP,
     TCP,
     UDP,
+    AddressSet,
     Direction,
     Packet,
-    Policy,
     Rule,
     Stratum,
 )
 from portward.semantics import Answer, Decision, Field, PassedOver, Reason, Verdict, decide
+from portward.service.address_sets import members_of, versions_of
 from portward.service.context import Context
 from portward.service.effective import HIDDEN_NAME
 from portward.service.errors import InvalidInput
@@ -104,9 +106,10 @@ def explain(
         raise InvalidInput(f"port {port_id} is neither a router's nor a VM's, so no firewall decides there") from None
     used = {group.policy_id(direction) for group in covered.groups} - {None}
     policies = policies_by_id(session, [id_ for id_ in used if id_ is not None])
-    decision = decide(packet, direction, covered, policies)
-    names = _names(session, context, narrow, [group.id for group in covered.groups], policies.values())
     rules = {rule.id: rule for policy in policies.values() for rule in policy.rules}
+    sets = _sets(session, rules.values())
+    decision = decide(packet, direction, covered, policies, sets)
+    names = _names(session, context, narrow, [*sets, *(group.id for group in covered.groups)], list(policies))
     return Explanation(
         port_id=port_id,
         direction=direction,
@@ -125,7 +128,7 @@ def explain(
 
 
 class _Names(dict[str, str]):
-    """The name of every group, policy and rule concerned that the caller may see, by id."""
+    """The name of every group, policy, rule and address group concerned that the caller may see, by id."""
 
     def id(self, id_: str | None) -> str | None:
         """``id_``, if the caller may see what it is the id of."""
@@ -135,16 +138,36 @@ class _Names(dict[str, str]):
         """The name of what has this id, as the caller may see it."""
         return None if id_ is None else self.get(id_, HIDDEN_NAME)
 
+    def called(self, kind: str, id_: str | None) -> str:
+        """What has this id, in a sentence."""
+        if id_ is not None and id_ not in self:
+            return f"{kind} {HIDDEN_NAME}"
+        name = self.name(id_)
+        return f"{kind} '{name}' ({id_})" if name else f"{kind} {id_}"
+
+
+def _sets(session: Session, rules: Iterable[Rule]) -> dict[str, AddressSet]:
+    """The address sets that the rules name; two statements, none if there are none."""
+    named = {id_ for rule in rules for id_ in rule.sets}
+    members = members_of(session, named)
+    return {
+        id_: AddressSet(id=id_, version=one.version, members=tuple(map(ip_network, members.get(id_, ()))))
+        for id_, one in versions_of(session, named).items()
+    }
+
 
 def _names(
-    session: Session, context: Context, narrow: Narrow, group_ids: Iterable[str], policies: Iterable[Policy]
+    session: Session, context: Context, narrow: Narrow, group_ids: Collection[str], policy_ids: Collection[str]
 ) -> _Names:
+    """Their names; ``group_ids`` are those of firewall groups and of address groups."""
     names = _Names()
-    policies = list(policies)
     group, policy, place, rule = tables.FirewallGroup, tables.FirewallPolicy, tables.PolicyRule, tables.FirewallRule
-    policy_ids = [one.id for one in policies]
+    addresses = tables.AddressGroup
     for query in (
-        select(group.id, group.name).where(group.id.in_(list(group_ids)), *visible(context, group), *narrow(group)),
+        select(group.id, group.name).where(group.id.in_(group_ids), *visible(context, group), *narrow(group)),
+        select(addresses.id, addresses.name).where(
+            addresses.id.in_(group_ids), *visible(context, addresses), *narrow(addresses)
+        ),
         select(policy.id, policy.name).where(policy.id.in_(policy_ids), *visible(context, policy), *narrow(policy)),
         select(rule.id, rule.name)
         .join(place, place.rule_id == rule.id)
@@ -155,15 +178,9 @@ def _names(
 
 
 def _sentence(decision: Decision, direction: Direction, names: _Names) -> str:
-    def called(kind: str, id_: str | None) -> str:
-        if id_ is not None and id_ not in names:
-            return f"{kind} {HIDDEN_NAME}"
-        name = names.name(id_)
-        return f"{kind} '{name}' ({id_})" if name else f"{kind} {id_}"
-
-    group, policy = called("group", decision.group_id), called("policy", decision.policy_id)
+    group, policy = names.called("group", decision.group_id), names.called("policy", decision.policy_id)
     if decision.reason is Reason.RULE:
-        matched = f"{called('rule', decision.rule_id)} of {policy} is the first that matches"
+        matched = f"{names.called('rule', decision.rule_id)} of {policy} is the first that matches"
         return f"{matched}; {_ANSWERS[decision.answer]}." if decision.answer else f"{matched}."
     if decision.reason is Reason.NO_RULE and decision.group_id:
         return f"no rule of {policy} matches, and {group} denies what no rule allows."
@@ -197,7 +214,7 @@ def _passed(passed: PassedOver, rule: Rule, packet: Packet, names: _Names) -> Pa
         return PassedRule(rule_id=None, rule_name=HIDDEN_NAME, policy_id=policy_id, policy_name=policy_name)
     says = has = None
     if passed.field is not None:
-        says = _text(passed.field, _value(rule, passed.field))
+        says = _text(passed.field, _value(rule, passed.field, names))
         has = None if passed.field is Field.ENABLED else _text(passed.field, getattr(packet, passed.field))
     return PassedRule(
         rule_id=passed.rule_id,
@@ -210,13 +227,10 @@ def _passed(passed: PassedOver, rule: Rule, packet: Packet, names: _Names) -> Pa
     )
 
 
-def _value(rule: Rule, field: Field) -> object:
+def _value(rule: Rule, field: Field, names: _Names) -> object:
     """What ``rule`` asks of ``field``."""
-    if field is Field.SOURCE and rule.source_set is not None:
-        return f"address set {rule.source_set}"
-    if field is Field.DESTINATION and rule.destination_set is not None:
-        return f"address set {rule.destination_set}"
-    return getattr(rule, field)
+    set_id = {Field.SOURCE: rule.source_set, Field.DESTINATION: rule.destination_set}.get(field)
+    return getattr(rule, field) if set_id is None else names.called("group", set_id)
 
 
 def _text(field: Field, value: object) -> str:

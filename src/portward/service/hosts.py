@@ -42,6 +42,7 @@ from portward.model import (
     Stratum,
     port_kind,
 )
+from portward.service.strata import ORDER
 from portward.store import tables
 
 _PROTOCOLS = {"icmp": ICMP, "tcp": TCP, "udp": UDP, "dccp": DCCP, "ipv6-icmp": ICMPV6, "sctp": SCTP}
@@ -137,8 +138,7 @@ def _mark(rows: Collection[Row[*tuple[Any, ...]]]) -> Mark:
     if not rows:
         return NO_MARK
     groups = [row.group_generation for row in rows if row.group_id is not None]
-    touched = max(row.updated_at for row in rows)
-    return Mark(len(groups), max(groups, default=0), len({row.id for row in rows}), touched)
+    return Mark(len(groups), max(groups, default=0), len({row.id for row in rows}), max(row.updated_at for row in rows))
 
 
 def _concerns_host() -> ColumnElement[bool]:
@@ -212,7 +212,7 @@ def policies_by_id(session: Session, ids: Collection[str]) -> dict[str, Policy]:
 
 
 def _covered(which: ColumnElement[bool], *, outer: bool = False) -> Select[*tuple[Any, ...]]:
-    """One row for each port and group that covers it; ``outer``: also for a port that none covers."""
+    """A row for each port and group that covers it, in the order of groups; ``outer``: also for ports in none."""
     port, member, group = tables.Port, tables.GroupPort, tables.FirewallGroup
     return (
         select(
@@ -240,7 +240,7 @@ def _covered(which: ColumnElement[bool], *, outer: bool = False) -> Select[*tupl
         .outerjoin(_Ingress, _Ingress.id == group.ingress_firewall_policy_id)
         .outerjoin(_Egress, _Egress.id == group.egress_firewall_policy_id)
         .where(which)
-        .order_by(port.id, group.id)
+        .order_by(port.id, *ORDER)
     )
 
 
@@ -259,13 +259,7 @@ def _covered_ports(rows: Iterable[Row[*tuple[Any, ...]]], *, only_covered: bool 
             if row.group_id not in groups:
                 groups[row.group_id] = _group(row)
             of_port[row.id].append(groups[row.group_id])
-    return tuple(CoveredPort(port=port, groups=in_order(of_port[port.id])) for port in ports.values())
-
-
-def in_order(groups: Iterable[Group]) -> tuple[Group, ...]:
-    """The groups of one port, in the order in which they decide."""
-    strata = list(Stratum)
-    return tuple(sorted(groups, key=lambda group: (strata.index(group.stratum), group.position, group.id)))
+    return tuple(CoveredPort(port=port, groups=tuple(of_port[port.id])) for port in ports.values())
 
 
 def _group(row: Row[*tuple[Any, ...]]) -> Group:

@@ -8,7 +8,7 @@ the stratum admin and in policies that no group applies. Tags are not guarded: t
 
 from collections.abc import Iterable
 
-from sqlalchemy import ColumnElement, CompoundSelect, exists, literal, or_, select, union_all
+from sqlalchemy import ColumnElement, CompoundSelect, case, exists, literal, or_, select, union_all
 from sqlalchemy.orm import InstrumentedAttribute, Session, aliased
 
 from portward.model import Action, Stratum
@@ -31,6 +31,12 @@ _ADDRESS_GROUPS = (FirewallRule.source_address_group_id, FirewallRule.destinatio
 _FIREWALL_GROUPS = (FirewallRule.source_firewall_group_id, FirewallRule.destination_firewall_group_id)
 #: What of a rule ``check_strata`` looks at.
 JUDGED = frozenset({"action", *(side.key for side in (*_ADDRESS_GROUPS, *_FIREWALL_GROUPS))})
+#: The order in which groups decide.
+ORDER = (
+    case({stratum.value: place for place, stratum in enumerate(Stratum)}, value=FirewallGroup.stratum),
+    FirewallGroup.position,
+    FirewallGroup.id,
+)
 #: Groups of the strata that admins assign.
 _assigned = FirewallGroup.stratum != Stratum.TENANT.value
 

@@ -3,9 +3,11 @@
 from ipaddress import ip_address
 from typing import Any
 
+import msgspec
 import pytest
 
 from portward.model import TCP, Direction, Packet, Stratum
+from portward.service import address_groups
 from portward.service.effective import Decider, effective_groups
 from portward.service.errors import PortNotFound
 from portward.service.explain import explain
@@ -60,3 +62,21 @@ def test_an_explanation_names_nothing_that_is_hidden(world: World) -> None:
     assert (found.rule_name, found.policy_name, found.group_name) == ("admin", "admin", "admin")
     assert [passed.rule_id for passed in found.passed_over] == [None]
     assert not [secret for secret in secrets if secret in str(found)]
+
+
+def test_an_explanation_knows_who_is_in_a_group_that_a_rule_names(world: World) -> None:
+    values = address_groups.AddressGroupValues(name="friends", addresses=("192.0.2.1/32",))
+    friends = world.call(address_groups.create_address_group, values).row.id
+    world.port(device_owner="compute:nova", fixed_ips=[{"ip_address": "192.0.2.9"}])
+    machines = world.group(stratum="admin", scope="all")
+    out = world.rule(destination_firewall_group_id=machines, action="allow")
+    into = world.rule(source_address_group_id=friends, action="allow")
+    port = world.port()
+    world.group(port, ingress_firewall_policy_id=world.policy(out, into))
+    found = world.call(explain, port, Direction.INGRESS, PACKET)
+    assert (found.verdict, found.rule_id) == ("allow", into)
+    (passed,) = found.passed_over
+    assert (passed.field, passed.rule_says, passed.packet_has) == ("destination", f"group {machines}", "192.0.2.2")
+    other = msgspec.structs.replace(PACKET, source=ip_address("192.0.2.3"))
+    told = world.call(explain, port, Direction.INGRESS, other)
+    assert (told.verdict, told.passed_over[-1].rule_says) == ("deny", f"group 'friends' ({friends})")

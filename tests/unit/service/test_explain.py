@@ -188,4 +188,4 @@ def test_the_number_of_statements_does_not_grow_with_rules_and_ports() -> None:
             explain(session, ADMIN, covered[0], Direction.INGRESS, SSH)
         return len(sent)
 
-    assert statements(1, 1) == statements(50, 20) <= 6
+    assert statements(1, 1) == statements(50, 20) <= 7
