@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import api, churn, compiler, host, members, router, vm, way
+from benchmarks import api, churn, compiler, host, members, router, vm, vm_churn, way
 from benchmarks.isolation import own_mounts
 from benchmarks.plot import draw
 from benchmarks.row import Row, Skipped, print_table, write_json
@@ -14,7 +14,7 @@ from benchmarks.row import Row, Skipped, print_table, write_json
 _LATEST = Path(__file__).with_name("latest.json")
 _PLOT = Path(__file__).parents[1] / "docs" / "images" / "cost-of-a-packet.svg"
 #: Each has ``rows(wanted, tell)``, and raises ``Skipped`` where it cannot measure.
-_MODULES = (api, compiler, router, host, way, members, churn, vm)
+_MODULES = (api, compiler, router, host, way, members, churn, vm, vm_churn)
 
 
 def main() -> None:

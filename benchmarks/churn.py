@@ -32,7 +32,7 @@ from portward.lab.counters import Counters, Place
 from portward.model import UDP, Action, CoveredPort, Group, HostState, Policy, PortRange, Rule, Stratum
 
 _WRONG, _CUT = "router.wrong_packets", "router.cut"
-_CHANGES, _RULES, _RATE = 200, 1000, 20_000
+CHANGES, RULES, _RATE = 200, 1000, 20_000
 #: Destination ports that no other rule names; the last of each ten is that of new connections.
 _ALLOWED, _DENIED, _TURNED, _PUSHED = range(65100, 65110), range(65110, 65120), 65200, 65201
 _SOURCE = 4000
@@ -43,7 +43,7 @@ _PATIENCE = 10.0  # seconds
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 _DELETE_CONNECTIONS = 1 << 8 | 2  # linux/netfilter/nfnetlink_conntrack.h
 _PEER = "one transaction"
-_ID = str(uuid.UUID(int=1))
+ID = str(uuid.UUID(int=1))
 
 #: Puts rules in force at the router's port to blue, for packets to it; none are for packets from it.
 Enforce = Callable[[tuple[Rule, ...]], None]
@@ -61,12 +61,12 @@ def rows(wanted: Callable[[str], bool], tell: Callable[[str], None]) -> Iterator
         return
     if os.geteuid() != 0:
         raise Skipped("routers and packets need root")
-    params = {"n": _RULES, "changes": _CHANGES}
+    params = {"n": RULES, "changes": CHANGES}
     if wanted(_WRONG):
         tell(f"{_WRONG} portward")
-        own = _measured(_portward, _wrong)
+        own = _measured(_portward, count_wrong)
         tell(f"{_WRONG} {_PEER}")
-        peer = _measured(_one_transaction, _wrong)
+        peer = _measured(_one_transaction, count_wrong)
         for what in Wrong._fields:
             yield Row(
                 key=_WRONG,
@@ -106,12 +106,12 @@ def _measured(firewall: Firewall, measure: Callable[[Lab, Enforce], _Result]) ->
 
 def _changes() -> Iterator[tuple[bool, tuple[Rule, ...]]]:
     """Rules, and whether they allow the port that each change turns; the one that does is at any place."""
-    chance = random.Random(_RULES)
+    chance = random.Random(RULES)
     always = [_rule(Action.DENY, port) for port in _DENIED]
     always += [_rule(Action.ALLOW, port) for port in (*_ALLOWED, _PUSHED)]
-    rules = [*always, *workload("w2", _RULES - len(always) - 1).policy.rules]
+    rules = [*always, *workload("w2", RULES - len(always) - 1).policy.rules]
     turned = _rule(Action.ALLOW, _TURNED)
-    for number in range(_CHANGES + 1):
+    for number in range(CHANGES + 1):
         place = chance.randrange(len(rules))
         yield (True, (*rules[:place], turned, *rules[place:])) if number % 2 else (False, tuple(rules))
 
@@ -120,7 +120,8 @@ def _rule(action: Action, port: int) -> Rule:
     return Rule(id=str(uuid.UUID(int=port)), action=action, protocol=UDP, destination_port=PortRange(port, port))
 
 
-def _wrong(lab: Lab, enforce: Enforce) -> Wrong:
+def count_wrong(lab: Lab, enforce: Enforce, rate: int = _RATE) -> Wrong:
+    """What becomes of traffic at ``rate`` packets a second, from red to blue, while rules change under ``enforce``."""
     changes = _changes()
     enforce(next(changes)[1])
     blue = lab.blue.address()
@@ -134,7 +135,7 @@ def _wrong(lab: Lab, enforce: Enforce) -> Wrong:
         counter = Counters(lab.blue.netns, Place.ARRIVED, {"turned": f"udp dport {_TURNED}"}, drop=True)
         stack.callback(counter.remove)
         old = stack.enter_context(in_namespace(lab.red.netns, _udp))
-        stream = stack.enter_context(lab.red.stream(flows, rate=_RATE))
+        stream = stack.enter_context(lab.red.stream(flows, rate=rate))
         for allowed, rules in changes:
             enforce(rules)
             with in_namespace(lab.red.netns, _udp) as new:
@@ -231,13 +232,13 @@ def _udp() -> socket.socket:
 @contextmanager
 def _portward(lab: Lab) -> Iterator[Enforce]:
     generations = itertools.count(1)
-    group = Group(id=_ID, ingress_policy_id=_ID)
+    group = Group(id=ID, ingress_policy_id=ID)
     port = CoveredPort(port=lab.port("blue").to_model(), groups=(group,))
     with closing(NftablesDataplane()) as dataplane:
 
         def enforce(rules: tuple[Rule, ...]) -> None:
             generation = next(generations)
-            policy = Policy(id=_ID, version=generation, rules=rules)
+            policy = Policy(id=ID, version=generation, rules=rules)
             report = dataplane.apply(HostState(generation=generation, ports=(port,), policies=(policy,)))
             if report.ports[0].error:
                 raise RuntimeError(report.ports[0].error)
@@ -254,7 +255,7 @@ def _one_transaction(lab: Lab, *, base: tuple[str, ...] = ()) -> Iterator[Enforc
     with in_namespace(lab.router_netns, Nft) as nft:
 
         def enforce(rules: tuple[Rule, ...]) -> None:
-            lists = lay_out((Part(Stratum.TENANT, _ID, rules),)).text("rules", "refuse")
+            lists = lay_out((Part(Stratum.TENANT, ID, rules),)).text("rules", "refuse", {})
             table = f"chain forward {{\n{hook}\n" + "\n".join(lines) + "\n}\nchain refuse {\ndrop\n}\n" + lists
             nft.run(f"table inet peer {{}}\ndelete table inet peer\ntable inet peer {{\n{table}}}\n")
 
@@ -283,6 +284,6 @@ def _not_installing(lab: Lab) -> Iterator[Enforce]:
             if next(calls) == 0:
                 first(rules)
             else:
-                lay_out((Part(Stratum.TENANT, _ID, rules),)).text("rules", "refuse")
+                lay_out((Part(Stratum.TENANT, ID, rules),)).text("rules", "refuse", {})
 
         yield enforce

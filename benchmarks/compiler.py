@@ -121,7 +121,7 @@ def _ends(network: Prefix | None) -> tuple[int, int]:
 
 def _shape(made: Router, beside: tuple[Router, str | None], name: str, n: int) -> Row:
     case = workload(name, n)
-    body = lay_out((Part(Stratum.TENANT, case.policy.id, case.policy.rules),)).text("rules", "refuse")
+    body = lay_out((Part(Stratum.TENANT, case.policy.id, case.policy.rules),)).text("rules", "refuse", {})
     refuse = "chain refuse {\ndrop\n}\n"
     apart, command = beside
     peers = {peer: (made, firewall) for peer, firewall in lookups(made, case.policy, refuse + body).items()}
