@@ -196,15 +196,16 @@ def test_a_group_that_rules_name_is_not_deleted_and_the_refusal_names_them(world
 def test_a_rule_names_what_is_shared_or_its_own_projects_and_others_cannot_lose_it(world: World) -> None:
     own, foreign = addresses(world=world, project_id="p1"), addresses(world=world, project_id="p2")
     shared, group = addresses(world=world, project_id="p2", shared=True), world.group(project_id="p2", shared=True)
+    hidden = world.group(project_id="p2")
     for call in (world.call, world.member):
         arguments = ("p1",) if call == world.member else ()
-        for key, id_, refusal in (
-            ("source_address_group_id", foreign, errors.AddressGroupNotFound),
-            ("destination_firewall_group_id", world.group(project_id="p2"), errors.FirewallGroupNotFound),
-            ("source_address_group_id", group, errors.AddressGroupNotFound),
+        for values, refusal in (
+            (RuleValues(project_id="p1", source_address_group_id=foreign), errors.AddressGroupNotFound),
+            (RuleValues(project_id="p1", destination_firewall_group_id=hidden), errors.FirewallGroupNotFound),
+            (RuleValues(project_id="p1", source_address_group_id=group), errors.AddressGroupNotFound),
         ):
             with pytest.raises(refusal):
-                call(*arguments, rules.create_rule, RuleValues(project_id="p1", **{key: id_}))
+                call(*arguments, rules.create_rule, values)
     world.rule(project_id="p1", source_address_group_id=own)
     world.rule(project_id="p1", source_address_group_id=shared, destination_firewall_group_id=group)
     with pytest.raises(errors.AddressGroupInUse):
