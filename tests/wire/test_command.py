@@ -46,6 +46,29 @@ def test_a_port_is_registered_listed_shown_and_removed(run: Run) -> None:
     assert "lan" not in run("port", "list").stdout
 
 
+def test_who_decides_for_a_port_is_shown_in_order(portward: Portward, run: Run) -> None:
+    made = json.loads(run("port", "add", "both", "--device", "eth9", "-f", "json").stdout)
+    rule = {"name": "web", "protocol": "tcp", "destination_port": "80", "action": "allow"}
+    rule_id = portward.ask("POST", "/v2.0/fwaas/firewall_rules", {"firewall_rule": rule})["firewall_rule"]["id"]
+    policy = {"firewall_policy": {"firewall_rules": [rule_id]}}
+    policy_id = portward.ask("POST", "/v2.0/fwaas/firewall_policies", policy)["firewall_policy"]["id"]
+    common = {"ports": [made["id"]], "ingress_firewall_policy_id": policy_id}
+    for group in ({"name": "mine"}, {"name": "[admin]s", "stratum": "admin", "position": 3}):
+        portward.ask("POST", "/v2.0/fwaas/firewall_groups", {"firewall_group": common | group})
+    shown = json.loads(run("port", "show", "both", "--format", "json").stdout)
+    assert [(group["stratum"], group["name"]) for group in shown["groups"]] == [
+        ("admin", "[admin]s"),
+        ("tenant", "mine"),
+    ]
+    assert [one["id"] for one in shown["groups"][0]["ingress_rules"]] == [rule_id]
+    lines = [line.split() for line in run("port", "show", "both").stdout.splitlines()]
+    traffic = ["IPv4", "tcp", "from", "anywhere", "to", "anywhere", "port", "80"]
+    assert [line[:2] + line[3:] for line in lines if "web" in line] == [
+        [*group, "ingress", "web", "allow", *traffic] for group in (["admin", "[admin]s"], ["tenant", "mine"])
+    ]
+    assert "[admin]s" in run("port", "list").stdout
+
+
 def test_the_rules_of_a_policy_are_shown_with_what_they_counted(portward: Portward, run: Run) -> None:
     rule = portward.ask("POST", "/v2.0/fwaas/firewall_rules", {"firewall_rule": {"name": "[red]", "action": "allow"}})
     rule_id = rule["firewall_rule"]["id"]

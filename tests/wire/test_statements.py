@@ -66,6 +66,10 @@ CALLS: dict[str, Callable[[Sized], Any]] = {
     ),
     "change default group": lambda made: made.api.put(GROUP, made.default, ports=[]),
     "delete group": lambda made: made.api.delete(GROUP, made.empty),
+    "create group over all ports": lambda made: made.api.post(
+        GROUP, stratum="admin", scope="all", egress_firewall_policy_id=made.policies[0]
+    ),
+    "who decides for a port": lambda made: made.api.request("GET", f"/v2.0/fwaas/effective/{made.ports[0]}"),
     "create VM port": lambda made: made.api.post(PORT, device_owner="compute:nova"),
     "list ports": lambda made: made.api.request("GET", path(PORT)),
     "change port": lambda made: made.api.put(PORT, made.ports[0], **{"binding:host_id": "h2"}),
