@@ -6,7 +6,7 @@ from pathlib import Path
 
 from rich.console import Console
 
-from benchmarks import api, churn, compiler, host, members, router, vm, vm_churn, way
+from benchmarks import api, churn, compiler, host, members, router, vm, vm_churn, vm_connections, way
 from benchmarks.isolation import own_mounts
 from benchmarks.plot import draw
 from benchmarks.row import Row, Skipped, print_table, write_json
@@ -14,13 +14,14 @@ from benchmarks.row import Row, Skipped, print_table, write_json
 _LATEST = Path(__file__).with_name("latest.json")
 _PLOT = Path(__file__).parents[1] / "docs" / "images" / "cost-of-a-packet.svg"
 #: Each has ``rows(wanted, tell)``, and raises ``Skipped`` where it cannot measure.
-_MODULES = (api, compiler, router, host, way, members, churn, vm, vm_churn)
+_MODULES = (api, compiler, router, host, way, members, churn, vm, vm_churn, vm_connections)
 
 
 def main() -> None:
     """Run all, or what ``--only`` names."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--only", metavar="KEY", help="rows whose key begins so; latest.json is left as it is")
+    parser.add_argument("--renew", action="store_true", help="with --only: put these rows into latest.json after all")
     arguments = parser.parse_args()
     own_mounts()
     errors = Console(stderr=True)
@@ -38,6 +39,8 @@ def main() -> None:
     console.print("Peers that say `recorded` were not measured in this run; their ratio crosses machines.", style="dim")
     for line in skipped:
         console.print(f"skipped {line}", style="yellow")
+    if arguments.only is not None and arguments.renew:
+        write_json(rows, _LATEST, keep=True)
     if arguments.only is None:
         write_json(rows, _LATEST)
         draw(rows, _PLOT)

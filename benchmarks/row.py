@@ -70,12 +70,14 @@ def recorded(low: float, high: float | None = None, *, source: str) -> Figures:
     return Figures(median=round((low + top) / 2, 4), min=low, max=top, n=0, source=source)
 
 
-def write_json(rows: Sequence[Row], path: Path) -> None:
-    """Store ``rows``, and on what they were measured, in ``path``."""
+def write_json(rows: Sequence[Row], path: Path, *, keep: bool = False) -> None:
+    """Store ``rows``, and on what they were measured, in ``path``; ``keep``: beside its rows of other keys."""
+    renewed = {row.key for row in rows}
+    kept = [row for row in msgspec.json.decode(path.read_bytes())["rows"] if row["key"] not in renewed] if keep else []
     content = {
         "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "python": sys.version.split()[0]},
         "versions": {name: version(name) for name in _PACKAGES} | dict(_tools()),
-        "rows": [msgspec.to_builtins(row) | {"ratio": row.ratio} for row in rows],
+        "rows": kept + [msgspec.to_builtins(row) | {"ratio": row.ratio} for row in rows],
     }
     path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")
 

@@ -37,7 +37,7 @@ def rows(wanted: Callable[[str], bool], tell: Callable[[str], None]) -> Iterator
     if os.geteuid() != 0:
         raise Skipped("switches and packets need root")
     found: dict[str, Wrong] = {}
-    for name, firewall in (("portward", _portward), (_PEER, _unrelated)):
+    for name, firewall in (("portward", portward), (_PEER, _unrelated)):
         tell(f"{_KEY} {name}")
         try:
             with Lab.create("bench", switch=True) as lab, firewall(lab) as enforce:
@@ -55,7 +55,8 @@ def rows(wanted: Callable[[str], bool], tell: Callable[[str], None]) -> Iterator
 
 
 @contextmanager
-def _portward(lab: Lab) -> Iterator[Enforce]:
+def portward(lab: Lab) -> Iterator[Enforce]:
+    """Our dataplane on the lab's switch; the rules hold at blue's port, for packets to it."""
     generations = itertools.count(1)
     group = Group(id=ID, ingress_policy_id=ID)
     ports = tuple(
@@ -84,7 +85,7 @@ def _unrelated(lab: Lab) -> Iterator[Enforce]:
     """Portward with the first rules for ever; each change is as many flows that no packet comes to."""
     switch = lab.switch
     with (
-        _portward(lab) as first,
+        portward(lab) as first,
         closing(OpenflowConnection(switch.run_dir / f"{switch.bridge}.mgmt")) as connection,
     ):
         calls = itertools.count()
