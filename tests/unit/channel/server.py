@@ -10,11 +10,13 @@ from portward.channel.messages import (
     STATE_PATH,
     Index,
     ReportMessage,
+    SetChange,
     StateAnswer,
     StateRequest,
     decode,
     digest_of,
     encode,
+    fingerprint,
     hash_body,
 )
 from portward.model import HostState
@@ -54,9 +56,23 @@ class Server:
         state = self.state
         versions = {policy.id: policy.version for policy in state.policies}
         bodies = {policy.id: encode(policy) for policy in state.policies}
-        index = encode(Index(ports=state.ports, policies=versions))
-        digest = digest_of(index, {id_: hash_body(body) for id_, body in bodies.items()})
+        members = {held.id: [str(member) for member in held.members] for held in state.sets}
+        sets = {held.id: held.version for held in state.sets}
+        index = encode(Index(ports=state.ports, policies=versions, sets=sets))
+        hashes = {id_: hash_body(body) for id_, body in bodies.items()}
+        digest = digest_of(index, hashes, {id_: fingerprint(some) for id_, some in members.items()})
         if digest == asked.digest:
             return StateAnswer(generation=state.generation, digest=digest)
         needed = [msgspec.Raw(body) for id_, body in bodies.items() if asked.policies.get(id_) != versions[id_]]
-        return StateAnswer(generation=state.generation, digest=digest, index=msgspec.Raw(index), bodies=tuple(needed))
+        whole = [
+            SetChange(id=id_, version=version, added=tuple(members[id_]))
+            for id_, version in sets.items()
+            if asked.sets.get(id_) != version
+        ]
+        return StateAnswer(
+            generation=state.generation,
+            digest=digest,
+            index=msgspec.Raw(index),
+            bodies=tuple(needed),
+            sets=tuple(whole),
+        )

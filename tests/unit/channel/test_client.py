@@ -1,11 +1,15 @@
 """The agent's side of the channel."""
 
+from ipaddress import ip_network
+from typing import Any
+
 import httpx2
 import msgspec
 import pytest
 
 from portward.channel.client import Client, Refused, Unreachable, Unusable
-from portward.model import Action, PortReport, Report
+from portward.channel.messages import SetChange, StateAnswer, fingerprint
+from portward.model import Action, AddressSet, HostState, PortReport, Report
 from unit.agent.values import covered, policy, state, uuid
 from unit.channel.server import Server
 
@@ -107,6 +111,90 @@ def test_an_answer_that_is_not_whole_is_not_used_and_everything_is_asked_for_ane
     server.damage = lambda answer: answer
     assert client.poll() == server.state
     assert (server.asked[2].generation, server.asked[2].digest, server.asked[2].policies) == (0, "", {})
+
+
+def _with_set(generation: int, version: int, *members: str) -> HostState:
+    """A state with one address set."""
+    held = AddressSet(id=uuid(9), version=version, members=tuple(ip_network(member) for member in members))
+    return HostState(generation=generation, sets=(held,))
+
+
+def test_an_address_set_is_sent_once_and_its_version_is_told():
+    server = Server(_with_set(5, 3, "10.0.0.0/8", "2001:db8::/32"))
+    client = _pair(server)
+
+    assert client.poll() == server.state
+    assert client.poll() is None
+    assert [request.sets for request in server.asked] == [{}, {uuid(9): 3}]
+
+
+def _changed(answer: StateAnswer, **values: Any) -> StateAnswer:
+    """The answer with another change of its one set."""
+    change = SetChange(**{"id": uuid(9), "version": 6, "since": 5} | values)
+    return msgspec.structs.replace(answer, sets=(change,))
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"added": ("10.0.0.2/32",), "removed": ("10.0.0.1/32",)},
+        {"added": ("10.0.0.2/32",), "removed": ("10.0.0.1/32", "10.0.0.8/32")},
+        {"added": ("10.0.0.2/32", "10.0.0.3/32"), "removed": ("10.0.0.1/32",)},
+    ],
+)
+def test_a_set_is_put_together_from_what_came_and_went_named_needlessly_or_not(values: dict[str, Any]):
+    server = Server(_with_set(5, 5, "10.0.0.1/32", "10.0.0.3/32"))
+    client = _pair(server)
+    client.poll()
+    server.state = _with_set(6, 6, "10.0.0.3/32", "10.0.0.2/32")
+    server.damage = lambda answer: _changed(answer, **values)
+
+    assert client.poll() == server.state
+
+
+@pytest.mark.parametrize(
+    "values",
+    [
+        {"since": 4, "added": ("10.0.0.2/32",)},  # of a version that is not held
+        {"version": 7, "added": ("10.0.0.2/32",)},  # not the version that the index names
+        {"id": uuid(8), "since": 0, "added": ("10.0.0.1/32", "10.0.0.2/32")},  # another set
+        {"added": ("10.0.0.3/32",)},  # another member
+        {"added": ()},  # one is lacking
+        {"added": ("10.0.0.2/24",)},  # no prefix
+        {"added": ("ten",)},
+    ],
+)
+def test_a_set_that_cannot_be_put_together_is_not_used_and_everything_is_asked_for_anew(values: dict[str, Any]):
+    server = Server(_with_set(5, 5, "10.0.0.1/32"))
+    client = _pair(server)
+    client.poll()
+    server.state = _with_set(6, 6, "10.0.0.1/32", "10.0.0.2/32")
+    server.damage = lambda answer: _changed(answer, **values)
+
+    with pytest.raises(Unusable):
+        client.poll()
+    server.damage = lambda answer: answer
+    assert client.poll() == server.state
+    assert (server.asked[2].generation, server.asked[2].digest, server.asked[2].sets) == (0, "", {})
+
+
+def test_a_set_that_no_index_names_is_forgotten():
+    server = Server(_with_set(5, 5, "10.0.0.1/32"))
+    client = _pair(server)
+    client.poll()
+    server.state = HostState(generation=6)
+
+    assert client.poll() == server.state
+    client.poll()
+    assert server.asked[2].sets == {}
+
+
+def test_a_fingerprint_is_of_the_members_however_they_came():
+    whole = fingerprint(["10.0.0.1/32", "10.0.0.2/32"])
+    assert fingerprint(["10.0.0.2/32"], fingerprint(["10.0.0.1/32"])) == whole
+    assert fingerprint(["10.0.0.2/32"], fingerprint(["10.0.0.3/32", "10.0.0.1/32"]), less=["10.0.0.3/32"]) == whole
+    assert fingerprint([], whole, less=["10.0.0.1/32", "10.0.0.2/32"]) == fingerprint([]) == 0
+    assert whole not in (fingerprint(["10.0.0.1/32", "10.0.0.3/32"]), fingerprint(["10.0.0.1/32"]))
 
 
 def test_a_version_that_a_database_gave_out_twice_does_not_leave_an_old_policy_in_force():
