@@ -84,7 +84,8 @@ def plural(kind: str) -> str:
 
 
 def path(kind: str) -> str:
-    return "/v2.0/ports" if kind == "port" else f"/v2.0/fwaas/{plural(kind)}"
+    neutrons = {"port": "/v2.0/ports", "address_group": "/v2.0/address-groups"}
+    return neutrons.get(kind) or f"/v2.0/fwaas/{plural(kind)}"
 
 
 @contextmanager
