@@ -122,6 +122,22 @@ def test_the_command_is_a_client_like_any_other(url: str, directory: Path) -> No
     assert done.returncode == 0, done.stderr
 
 
+def test_a_member_is_shown_who_decides_for_a_port_and_not_what_is_an_admins(url: str, directory: Path) -> None:
+    port = {"name": "mine", "project_id": "p1", "device_owner": "network:router_interface", "device_id": "r"}
+    port_id = ask(url, "POST", "/v2.0/ports", "root", json={"port": port}).json()["port"]["id"]
+    for stratum, shared in (("admin", False), ("baseline", True)):
+        group = {"name": f"root's {stratum}", "stratum": stratum, "shared": shared, "ports": [port_id]}
+        assert ask(url, "POST", "/v2.0/fwaas/firewall_groups", "root", json={"firewall_group": group}).is_success
+    user = {"CLIENT__URL": url, "CLIENT__USERNAME": "mary", "CLIENT__PASSWORD": "mary's secret"}
+    shown = command(directory, "port", "show", "mine", **user)
+    assert (shown.returncode, shown.stderr) == (0, "")
+    lines = [line.split() for line in shown.stdout.splitlines()]
+    assert ["admin", "admin", "-", "-", "not", "for", "you", "to", "see", "-", "-"] in lines
+    assert ["baseline", "root's", "baseline", "ACTIVE", "ingress", "no", "rules", "-", "-"] in lines
+    assert "root's admin" not in shown.stdout
+    assert command(directory, "port", "list", **user).returncode == 0
+
+
 def test_the_command_says_what_to_do_about_a_refusal(url: str, directory: Path) -> None:
     nobody = command(directory, "port", "list", CLIENT__URL=url)
     assert (nobody.returncode, "PORTWARD_CLIENT__USERNAME" in nobody.stderr) == (1, True)

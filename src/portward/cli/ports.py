@@ -79,9 +79,11 @@ def show(
         groups = api.get(GROUPS_PATH, ports=found["id"])["firewall_groups"]
         status = {group["id"]: group["status"] for group in groups}
         of_port = []
-        for id_ in status:
-            realisation = api.get(f"{GROUPS_PATH}/{id_}/realisation")["realisation"]
-            of_port += [item for item in realisation["ports"] if item["port_id"] == found["id"]]
+        for group in groups:
+            # How far hosts are with a group is for its project, and for admins, who alone see where a port is bound.
+            if group["project_id"] == found["project_id"] or "binding:host_id" in found:
+                realisation = api.get(f"{GROUPS_PATH}/{group['id']}/realisation")["realisation"]
+                of_port += [item for item in realisation["ports"] if item["port_id"] == found["id"]]
         if of_port:
             errors = [item["error"] for item in of_port if item["error"]]
             fields |= {"realised": all(item["realised"] for item in of_port), "error": (errors or [None])[0]}
@@ -117,14 +119,14 @@ def find(api: Client, wanted: str) -> dict[str, Any]:
 
 
 def _fields(port: dict[str, Any]) -> dict[str, Any]:
-    profile = port["binding:profile"]
+    profile = port.get("binding:profile", {})  # for admins, as is the host
     return {
         "id": port["id"],
         "name": port["name"],
         "project": port["project_id"],
         "owner": port["device_owner"],
         "device_id": port["device_id"],
-        "host": port["binding:host_id"],
+        "host": port.get("binding:host_id"),
         "netns": profile.get("netns"),
         "device": profile.get("device"),
         "mac": port["mac_address"],
