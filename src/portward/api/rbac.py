@@ -25,7 +25,7 @@ class RuleDefault:
 def _firewall(singular: str, plural: str, words: str, path: str = "") -> tuple[RuleDefault, ...]:
     path = path or f"/v2.0/fwaas/{plural}"
     return (
-        RuleDefault(f"shared_{plural}", "True:%(shared)s", f"What makes a {words} a shared one; others refer to it"),
+        RuleDefault(f"shared_{plural}", "True:%(shared)s", f"What makes the {words} a shared one; others refer to it"),
         RuleDefault(f"create_{singular}", _MEMBER, f"POST {path}"),
         RuleDefault(f"create_{singular}:shared", ADMIN, f"POST {path} with `shared` true"),
         RuleDefault(

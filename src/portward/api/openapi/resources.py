@@ -97,7 +97,7 @@ def paths(resource: Resource) -> Json:
             "put": operation(
                 f"update_{one}",
                 many,
-                f"Change a {one}; what is left out stays",
+                f"Change one {one}; what is left out stays",
                 200,
                 object_of({one: whole}),
                 body=object_of({one: ref(f"{one}_changes")}),
