@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 
 import pytest
+from structlog.testing import capture_logs
 
 from packets.builders import ALLOW_ALL, Guard, both, policy
 from packets.enforcer import Enforcer
@@ -101,12 +102,12 @@ def test_where_the_security_groups_flows_are_missing_nothing_comes_to_a_machine(
     assert lab.red.probe("tcp", lab.blue.address(), SMTP).outcome is Outcome.SILENT
 
 
-def test_hooks_that_the_other_firewall_removes_are_back_at_once_and_what_passed_meanwhile_is_little(
+def test_hooks_that_the_other_firewall_removes_are_back_at_once_and_what_passed_meanwhile_is_told(
     lab: Lab, enforce: Enforcer
 ) -> None:
     enforce(blue=only(SMTP))
     flow = lab.red.flow(lab.blue.address(), 53)  # which the security group allows
-    with lab.red.stream([flow], rate=1000) as stream:
+    with capture_logs() as logged, lab.red.stream([flow], rate=1000) as stream:
         before = time.monotonic()
         clean_up(lab, flows(lab))
         enforce.heals_soon()
@@ -114,5 +115,7 @@ def test_hooks_that_the_other_firewall_removes_are_back_at_once_and_what_passed_
         passed = stream.counts()[0].received
         assert lab.red.probe("tcp", lab.blue.address(), SSH).outcome is Outcome.SILENT
         (count,) = stream.stop()
-    print(f"{passed} of {count.sent} passed during a clean-up of {1000 * took:.0f} ms")
+    (told,) = [line for line in logged if line["event"] == "hooks_were_gone"]
+    print(f"{passed} of {count.sent} passed during a clean-up of {1000 * took:.0f} ms; what was told: {told}")
+    assert 0.9 * passed <= told["undecided"] <= told["undecided_at_most"] <= passed + 50
     assert count.received == passed, "once the hooks are back, nothing passes"

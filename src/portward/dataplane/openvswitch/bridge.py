@@ -21,7 +21,7 @@ from portward.dataplane.openvswitch.flows import Conjunction, Field, Flow, FlowK
 from portward.dataplane.openvswitch.layout import COOKIE, COOKIE_MASK, LEARNT_COOKIE, Table
 from portward.dataplane.openvswitch.openflow import FlowChange, OpenflowConnection, Refused
 from portward.dataplane.openvswitch.plan import Plan, Wanted, changes, plan
-from portward.dataplane.openvswitch.tables import HOOKED, flow
+from portward.dataplane.openvswitch.tables import HOOKED, TO_EGRESS, flow
 from portward.dataplane.openvswitch.vswitchd import Vswitchd
 from portward.dataplane.protocol import Count, DataplaneError, Ledger, Reading
 
@@ -71,6 +71,9 @@ class Bridge:
         self._going: dict[FlowKey, str] = {}  # the same of those that are deleted, and whose counts are still to come
         self._foreign_seen = False
         self._strange: list[int] = []
+        self._unhooked = False  # whether hooks of ours were found gone
+        self._sent: dict[int, int] = {}  # frames by port, when ``_decided`` had been let through by us
+        self._decided = 0
         self._epoch = self._ticks = 0
 
     def fileno(self) -> int:
@@ -110,6 +113,7 @@ class Bridge:
             gone = [*gone, *(flow.key for flow in come if flow.key in self._rules)]
             if any(key in self._rules for key in gone):
                 self._settle(1, userspace=wanted.userspace)  # what its caches have counted is the flows' from then on
+            self._unhooked |= self._stands is not None and any(flow.key.table in HOOKED for flow in come)
             if gone or come:
                 self._commit(gone, come, COOKIE | epoch, learnt=made.places != self._plan.places)
                 self._realised = False
@@ -120,9 +124,33 @@ class Bridge:
             self._keep_counts()
             self._on_step(Step.COMMITTED)
         if not self._realised:
-            self._settle(_ROUNDS, userspace=wanted.userspace)
+            self._realise(wanted)
             self._realised = True
             self._on_step(Step.REALISED)
+
+    def _realise(self, wanted: Wanted) -> None:
+        """Wait until no packet is treated as before; tell what came to machines while hooks of ours were gone."""
+        if wanted.beside:
+            sent = self._using(lambda connection: connection.sent())
+            self._settle(_ROUNDS, userspace=wanted.userspace)
+            delivered = self._delivered()
+            if self._unhooked and self._sent:
+                came = sum(
+                    max(0, sent.get(port.ofport, 0) - self._sent.get(port.ofport, 0)) for port in wanted.filtered
+                )
+                decided = delivered - self._decided
+                _log.warning(
+                    "hooks_were_gone", bridge=self._name, undecided=max(0, came - decided), undecided_at_most=came
+                )
+            self._unhooked = False
+            self._sent, self._decided = self._using(lambda connection: connection.sent()), delivered
+        else:
+            self._settle(_ROUNDS, userspace=wanted.userspace)
+
+    def _delivered(self) -> int:
+        """How many frames our decisions have let through to machines."""
+        found = self._using(lambda connection: connection.dump(COOKIE, COOKIE_MASK, Table.ADMIT))
+        return sum(stats.packets for stats in found if stats.key.priority != TO_EGRESS)
 
     def _settle(self, rounds: int, *, userspace: bool) -> None:
         """Have the switch look through its caches so many times."""
@@ -232,6 +260,7 @@ class Bridge:
         connection.close()
         self._connection = None
         self._plan, self._wanted, self._stands, self._rules, self._going = Plan(), None, None, {}, {}
+        self._sent = {}
 
     def _look(self) -> None:
         """Learn what flows of ours stand; the next change is made from these."""

@@ -6,6 +6,7 @@ extensions' layout nicira-ext.h of Open vSwitch. Refuses to read actions: they a
 """
 
 import struct
+from collections.abc import Iterator
 from enum import IntEnum
 from functools import lru_cache
 
@@ -18,6 +19,7 @@ from portward.dataplane.openvswitch.flows import (
     CtClear,
     Field,
     FlowKey,
+    FlowStats,
     Learn,
     Load,
     Match,
@@ -92,6 +94,44 @@ def decode_match(data: bytes) -> tuple[Match, int]:
         found.append(Condition(_FIELDS[plain], value, mask))
         at += 4 + size
     return tuple(sorted(found)), length + -length % 8
+
+
+def decode_flows(body: bytes) -> Iterator[FlowStats]:
+    """The flows that a part of a multipart answer lists. Those with fields unknown to us have no match."""
+    at = 0
+    while at < len(body):
+        length, table, priority = struct.unpack_from("!HBx4x4xH", body, at)
+        cookie, packets, bytes_ = struct.unpack_from("!QQQ", body, at + 24)
+        match, size = _known(body[at + 48 : at + length])
+        instructions = body[at + 48 + size : at + length]
+        yield FlowStats(FlowKey(table, priority, match), cookie, instructions[8:], packets, bytes_)
+        at += length
+
+
+def decode_removed(body: bytes) -> FlowStats:
+    """The flow that is gone, as the switch tells of it (OpenFlow 1.4, 7.4.2)."""
+    cookie, priority, _, table = struct.unpack_from("!QHBB", body)
+    packets, bytes_ = struct.unpack_from("!QQ", body, 24)
+    match, _ = _known(body[40:])
+    return FlowStats(FlowKey(table, priority, match), cookie, b"", packets, bytes_)
+
+
+def decode_ports(body: bytes) -> Iterator[tuple[int, int]]:
+    """Number, and frames sent out, of the ports that a part of a multipart answer lists (7.3.5.6)."""
+    at = 0
+    while at < len(body):
+        (length,) = struct.unpack_from("!H", body, at)
+        (port,) = struct.unpack_from("!I", body, at + 4)
+        yield port, struct.unpack_from("!Q", body, at + 24)[0]
+        at += length
+
+
+def _known(data: bytes) -> tuple[Match, int]:
+    try:
+        return decode_match(data)
+    except UnknownField:
+        length = struct.unpack_from("!H", data, 2)[0]
+        return (), length + -length % 8
 
 
 _FIELDS: dict[int, Field] = {int(field): field for field in Field}

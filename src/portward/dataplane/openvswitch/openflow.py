@@ -14,13 +14,14 @@ from typing import NamedTuple
 
 from portward.dataplane.openvswitch.codec import (
     Command,
-    UnknownField,
-    decode_match,
+    decode_flows,
+    decode_ports,
+    decode_removed,
     encode_flow_mod,
     encode_flow_request,
     encode_match,
 )
-from portward.dataplane.openvswitch.flows import Flow, FlowKey, FlowStats, Match
+from portward.dataplane.openvswitch.flows import Flow, FlowStats
 from portward.dataplane.protocol import DataplaneError
 
 _VERSION = 5
@@ -29,7 +30,7 @@ _SET_CONFIG, _FLOW_REMOVED, _FLOW_MOD = 9, 11, 14
 _MULTIPART_REQUEST, _MULTIPART_REPLY = 18, 19
 _BARRIER_REQUEST, _BARRIER_REPLY = 20, 21
 _BUNDLE_CONTROL, _BUNDLE_ADD = 33, 34
-_FLOWS, _MONITOR = 1, 16
+_FLOWS, _PORTS, _MONITOR = 1, 4, 16
 _OPEN, _COMMIT, _DISCARD = 0, 4, 6
 _ATOMIC_ORDERED = 3
 _MORE = 1
@@ -151,15 +152,17 @@ class OpenflowConnection:
         """
         found: list[FlowStats] = []
         for body in self._multipart(_FLOWS, encode_flow_request(cookie, mask, table)):
-            at = 0
-            while at < len(body):
-                length, table_id, priority = struct.unpack_from("!HBx4x4xH", body, at)
-                cookie_, packets, bytes_ = struct.unpack_from("!QQQ", body, at + 24)
-                match, size = _match(body[at + 48 : at + length])
-                instructions = body[at + 48 + size : at + length]
-                found.append(FlowStats(FlowKey(table_id, priority, match), cookie_, instructions[8:], packets, bytes_))
-                at += length
+            found += decode_flows(body)
         return found
+
+    def sent(self) -> dict[int, int]:
+        """How many frames have left by each port, by its OpenFlow number.
+
+        Raises:
+            SwitchGone: the switch does not answer.
+        """
+        bodies = self._multipart(_PORTS, struct.pack("!I4x", _ANY))
+        return {port: packets for body in bodies for port, packets in decode_ports(body)}
 
     def monitor(self, tables: Iterable[int]) -> None:
         """Have the switch tell of flows that others change in ``tables`` from now on.
@@ -261,7 +264,7 @@ class OpenflowConnection:
         if kind == _ECHO_REQUEST:
             self._send(self._message(_ECHO_REPLY, body, xid), time.monotonic() + _PATIENCE)
         elif kind == _FLOW_REMOVED:
-            self._removed.append(_removed(body))
+            self._removed.append(decode_removed(body))
         elif kind == _MULTIPART_REPLY and struct.unpack_from("!H", body)[0] == _MONITOR and not xid:
             self._note(body[8:])
         else:
@@ -325,21 +328,6 @@ class OpenflowConnection:
         body = bytes(self._received[8:length])
         del self._received[:length]
         return kind, xid, body
-
-
-def _match(data: bytes) -> tuple[Match, int]:
-    try:
-        return decode_match(data)
-    except UnknownField:
-        length = struct.unpack_from("!H", data, 2)[0]
-        return (), length + -length % 8
-
-
-def _removed(body: bytes) -> FlowStats:
-    cookie, priority, _, table = struct.unpack_from("!QHBB", body)
-    packets, bytes_ = struct.unpack_from("!QQ", body, 24)
-    match, _ = _match(body[40:])
-    return FlowStats(FlowKey(table, priority, match), cookie, b"", packets, bytes_)
 
 
 def _refusal(body: bytes, change: FlowChange | None) -> str:

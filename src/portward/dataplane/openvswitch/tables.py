@@ -72,6 +72,8 @@ def set_bit(bit: Bits, value: bool = True) -> Load:
     return Load(Field.REG15, int(value), bit, 1)
 
 
+#: Priority in ``Table.ADMIT`` of what has left a machine; the rest goes to one.
+TO_EGRESS = 100
 #: The port in reg14 decides, in its ingress direction. What was known of another port is forgotten first.
 ENTER_INGRESS: tuple[Action, ...] = (
     Load(Field.REG10, 0),
@@ -242,7 +244,7 @@ def _admit(beside: bool) -> Iterator[Flow]:
     table = Table.ADMIT
     clean: tuple[Action, ...] = (CtClear(), *(Load(field, 0) for field in unused))
     onward = Resubmit(Table.CLASSIFY if beside else Table.DELIVER)
-    yield flow(table, 100, [flag(past_egress=False)], *clean, set_bit(Bits.PAST_EGRESS), onward)
+    yield flow(table, TO_EGRESS, [flag(past_egress=False)], *clean, set_bit(Bits.PAST_EGRESS), onward)
     yield flow(table, 90, [flag(past_egress=True)], CtClear(), OutputField(Field.REG14))
     if beside:
         theirs = (Move(Field.REG14, Field.REG5, 32), Move(Field.REG13, Field.REG6, 32), Resubmit(_THEIR_INGRESS))
