@@ -12,7 +12,7 @@ from ipaddress import ip_network
 from itertools import groupby
 from typing import Any, NamedTuple
 
-from sqlalchemy import ColumnElement, and_, delete, insert, or_, select, update
+from sqlalchemy import ColumnElement, and_, delete, exists, insert, or_, select, update
 from sqlalchemy.orm import Session
 
 from portward.channel.messages import SetChange, fingerprint
@@ -37,9 +37,10 @@ _WIDEST = {4: 16, 6: 48}
 _REMEMBERED = 1000
 #: Sets, or members of more than one, in one statement: SQLite takes no condition of more than 1,000 parts.
 _TERMS = 500
-_GROUPS = (FirewallRule.source_firewall_group_id, FirewallRule.destination_firewall_group_id)
+#: The columns by which a rule names a firewall group as an address.
+GROUPS = (FirewallRule.source_firewall_group_id, FirewallRule.destination_firewall_group_id)
 #: The columns by which a rule names a set.
-NAMES = (FirewallRule.source_address_group_id, FirewallRule.destination_address_group_id, *_GROUPS)
+NAMES = (FirewallRule.source_address_group_id, FirewallRule.destination_address_group_id, *GROUPS)
 
 
 def members_of(session: Session, set_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
@@ -73,8 +74,7 @@ def change_set(
 
 def delete_set(session: Session, set_id: str) -> None:
     """Forget the set, which no rule names."""
-    session.execute(delete(AddressSetMember).where(AddressSetMember.set_id == set_id))
-    session.execute(delete(AddressSet).where(AddressSet.id == set_id))
+    _forget(session, [set_id])
 
 
 def name_groups(session: Session, group_ids: Collection[str]) -> None:
@@ -86,9 +86,9 @@ def name_groups(session: Session, group_ids: Collection[str]) -> None:
 
 def unname_groups(session: Session, group_ids: Collection[str]) -> None:
     """Forget the sets of those of these firewall groups that no rule names any more."""
-    for group_id in group_ids:
-        if session.scalar(select(FirewallRule.id).where(_named_by(_GROUPS, [group_id])).limit(1)) is None:
-            delete_set(session, group_id)
+    if group_ids:
+        named = exists().where(or_(*(column == AddressSet.id for column in GROUPS)))
+        _forget(session, session.scalars(select(AddressSet.id).where(AddressSet.id.in_(group_ids), ~named)).all())
 
 
 def follow_ports(session: Session, context: Context, group_ids: Collection[str]) -> None:
@@ -158,6 +158,12 @@ def changes_since(session: Session, versions: dict[str, SetVersion], held: dict[
         )
         for id_, version in since.items()
     )
+
+
+def _forget(session: Session, set_ids: Collection[str]) -> None:
+    if set_ids:
+        session.execute(delete(AddressSetMember).where(AddressSetMember.set_id.in_(set_ids)))
+        session.execute(delete(AddressSet).where(AddressSet.id.in_(set_ids)))
 
 
 class _Log(NamedTuple):

@@ -13,6 +13,7 @@ from sqlalchemy import ColumnElement, exists, func, insert, or_, select
 from sqlalchemy.orm import Session
 
 from portward.model import PortKind, Stratum, port_kind
+from portward.service.address_sets import GROUPS, unname_groups
 from portward.service.context import Context
 from portward.service.errors import (
     FirewallDefaultObjectUpdateRestricted,
@@ -150,7 +151,11 @@ def delete_default(session: Session, group: FirewallGroup) -> None:
         raise FirewallRuleInUse(rule_id)
     delete_rows(session, FirewallGroup, [group.id])
     delete_rows(session, FirewallPolicy, policies)
+    named = [
+        id_ for sides in session.execute(select(*GROUPS).where(FirewallRule.id.in_(rules))) for id_ in sides if id_
+    ]
     delete_rows(session, FirewallRule, rules)
+    unname_groups(session, named)
 
 
 def _restricted(row: AnyRow) -> FirewallDefaultObjectUpdateRestricted:

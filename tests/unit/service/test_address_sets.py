@@ -8,7 +8,7 @@ import pytest
 
 from portward.channel.messages import fingerprint
 from portward.config import DefaultFirewallGroup
-from portward.service import address_groups, address_sets, errors, groups, policies, ports, rules
+from portward.service import address_groups, address_sets, default_group, errors, groups, policies, ports, rules
 from portward.service.address_groups import AddressGroupValues
 from portward.service.groups import GroupValues
 from portward.service.ports import PortValues
@@ -60,6 +60,18 @@ def test_a_firewall_group_has_members_as_long_as_a_rule_names_it(world: World) -
     world.call(rules.delete_rule, first)
     assert members(world, group) == {"10.0.0.1/32"}
     world.call(rules.update_rule, second, RuleValues(destination_firewall_group_id=None))
+    assert members(world, group) is None
+
+
+def test_a_default_group_that_is_deleted_leaves_no_set_that_its_rules_named(world: World) -> None:
+    world.default_group = DefaultFirewallGroup()
+    world.call(default_group.ensure, "p")
+    home = next(view.row.id for view in world.call(groups.list_groups) if view.row.default_of == "p")
+    rule = world.call(rules.list_rules)[0].row.id
+    group = world.group(vm(world, "10.0.0.1"))
+    world.call(rules.update_rule, rule, RuleValues(source_firewall_group_id=group, source_ip_address=None))
+    assert members(world, group) == {"10.0.0.1/32"}
+    world.call(groups.delete_group, home)
     assert members(world, group) is None
 
 
