@@ -80,6 +80,10 @@ def marks(netns: str) -> dict[int, set[int]]:
     return found
 
 
+#: The steps of a namespace that is built; only a change edits a set in place.
+BUILDING = tuple(step for step in Step if step is not Step.EDITED)
+
+
 def apply_and_die(states: Sequence[HostState], step: Step, *, armed: int = -1, ct_mark_mask: int = 0xFFFF) -> bool:
     """An agent in a process of its own enforces ``states`` one after the other; did it die on the way?
 

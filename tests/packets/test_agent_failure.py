@@ -14,7 +14,7 @@ from typing import BinaryIO
 import pytest
 
 from demo.processes import Portward
-from packets.nftables_router import epoch, nft
+from packets.nftables_router import BUILDING, epoch, nft
 from packets.refusals import REASON
 from packets.test_nftables_failure import nothing_wrong
 from packets.test_whole_way import FWAAS, PASSED, SILENT, add_port, change, make, status, tcp
@@ -116,7 +116,7 @@ def test_the_agent_killed_in_the_middle_of_a_change_leaks_nothing_and_the_next_o
     assert guarded.objects() == before, "something was left behind"
 
 
-@pytest.mark.parametrize("step", [*Step, "counted"])
+@pytest.mark.parametrize("step", [*BUILDING, "counted"])
 def test_the_agent_killed_as_it_takes_over_leaks_nothing_and_the_next_one_finishes_it(
     portward: Mortal, guarded: Guarded, step: str
 ) -> None:

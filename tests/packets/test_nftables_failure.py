@@ -1,23 +1,26 @@
 """What is refused, and what vanishes: the port says why, what was enforced stays, and all heals with the cause gone."""
 
 import ctypes
+import errno
 import os
 import re
 import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from unittest import mock
 
 import pytest
 
-from packets.builders import ALLOW_ALL, Guard, edited, new_id, rule, state_of
-from packets.nftables_router import enforcing, nft, ruleset, udp
+from packets.builders import ALLOW_ALL, Guard, address_set, edited, new_id, policy, rule, state_of
+from packets.nftables_router import BUILDING, enforcing, nft, ruleset, udp
 from packets.refusals import REASON, free_descriptors, refusing
 from packets.test_nftables_restart import bound, comes_to, ip
 from portward.channel.messages import encode
 from portward.dataplane.nftables import libnftables, support
 from portward.dataplane.nftables.driver import NftablesDataplane
 from portward.dataplane.nftables.namespace import Step
+from portward.dataplane.nftables.netlink import Netlink, NetlinkError
 from portward.dataplane.nftables.support import Feature, Unsupported
 from portward.lab import Lab, Outcome, Stream
 from portward.model import HostState
@@ -173,6 +176,20 @@ def test_what_the_kernel_itself_refuses_is_the_reason_and_heals(
         assert "theirs" not in nft(lab.router_netns, "list table inet portward")
 
 
+def test_a_set_that_cannot_be_edited_is_the_reason_and_heals(lab: Lab) -> None:
+    members = new_id()
+    guards = {"blue": Guard(ingress=policy(rule("allow", "udp", 5001, source_set=members)), egress=ALLOW_ALL)}
+    with enforcing(lab) as enforce:
+        enforce(sets=[address_set(members)], **guards)
+        wanted = state_of(lab.ports, guards, enforce.state, [address_set(members, *lab.red.addresses)])
+        with mock.patch.object(Netlink, "transaction", side_effect=NetlinkError(errno.ENOMEM)):
+            (said,) = errors(enforce.dataplane, wanted)
+        assert "Cannot allocate memory" in (said or "")
+        assert lab.red.probe("udp", lab.blue.address(), 5001).outcome is Outcome.SILENT
+        assert errors(enforce.dataplane, wanted) == [None]
+        assert lab.red.probe("udp", lab.blue.address(), 5001).outcome is Outcome.PASSED
+
+
 @pytest.fixture
 def namespace() -> Iterator[str]:
     """A name for a namespace with a device ``qr-1``."""
@@ -190,7 +207,7 @@ def descriptors() -> int:
     return len(os.listdir("/proc/self/fd"))
 
 
-@pytest.mark.parametrize("step", Step)
+@pytest.mark.parametrize("step", BUILDING)
 def test_a_namespace_that_vanishes_in_the_middle_of_a_change_is_told_and_enforced_when_it_is_back(
     namespace: str, step: Step
 ) -> None:
