@@ -197,6 +197,7 @@ class ProjectQuotas(_Section):
     firewall_group: _Quota | None = None
     firewall_policy: _Quota | None = None
     firewall_rule: _Quota | None = None
+    address_group: _Quota | None = None
 
 
 class Quotas(_Section):

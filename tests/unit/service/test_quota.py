@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from portward.config import ProjectQuotas, Quotas
-from portward.service import rules
+from portward.service import address_groups, rules
 from portward.service.errors import OverQuota
 from unit.service.world import World, sqlite
 
@@ -44,6 +44,16 @@ def test_a_project_may_have_quotas_of_its_own(world: World) -> None:
     world.group(project_id="p2")
     with pytest.raises(OverQuota):
         world.group(project_id="p2")
+
+
+def test_address_groups_have_quotas_too_of_all_and_of_a_project(world: World) -> None:
+    world.quotas = Quotas(address_group=1, projects={"p2": ProjectQuotas(address_group=2), "p3": ProjectQuotas()})
+    for project_id, number in (("p1", 1), ("p2", 2), ("p3", 1)):
+        values = address_groups.AddressGroupValues(project_id=project_id)
+        for _ in range(number):
+            world.call(address_groups.create_address_group, values)
+        with pytest.raises(OverQuota, match=r"\['address_group'\]"):
+            world.call(address_groups.create_address_group, values)
 
 
 def test_what_is_deleted_makes_room(world: World) -> None:
