@@ -61,6 +61,8 @@ def test_a_firewall_group_has_members_as_long_as_a_rule_names_it(world: World) -
     assert members(world, group) == {"10.0.0.1/32"}
     world.call(rules.update_rule, second, RuleValues(destination_firewall_group_id=None))
     assert members(world, group) is None
+    world.call(rules.delete_rule, world.rule(source_firewall_group_id=group))
+    assert members(world, group) is None
 
 
 def test_a_default_group_that_is_deleted_leaves_no_set_that_its_rules_named(world: World) -> None:

@@ -169,10 +169,20 @@ def test_a_set_that_is_not_what_its_version_once_meant_is_asked_for_whole(made: 
 
 def test_more_sets_than_a_condition_has_parts_are_told(made: Callable[..., Host]) -> None:
     host = made("10.0.0.1/32")
-    versions = {f"{number:036d}": address_sets.SetVersion(5, 1, 0) for number in range(1100)}
+    ids = [f"{number:036d}" for number in range(1100)]
+
+    def create(session: Session, _context: Any) -> None:
+        for id_ in ids:
+            address_sets.create_set(session, id_, ["10.0.0.1/32"])
+
+    host.world.call(create)
     with host.world.store.read() as session:
-        for held in ({}, dict.fromkeys(versions, 3)):
-            assert len(address_sets.changes_since(session, versions, held)) == 1100
+        versions = address_sets.versions_of(session, ids)
+        changes = address_sets.changes_since(session, versions, {})
+        assert {change.id: change.added for change in changes} == dict.fromkeys(ids, ("10.0.0.1/32",))
+        later = {id_: version._replace(logged_since=1) for id_, version in versions.items()}
+        changes = address_sets.changes_since(session, later, dict.fromkeys(ids, 1))
+        assert {change.id: change.added for change in changes} == dict.fromkeys(ids, ("10.0.0.1/32",))
 
 
 @pytest.mark.parametrize(
@@ -202,3 +212,5 @@ def test_an_agent_one_release_older_allows_nothing_more_and_denies_nothing_less(
     for rule in told[policy][:-1]:
         assert (rule.sets, rule.icmp_type, rule.source) == (frozenset(), None, source)
         assert msgspec.to_builtins(rule.protocol) == (1 if "protocol" in values else None)
+    newer = decode(host.ask(StateRequest()), StateAnswer)
+    assert host.rule in {rule.id for body in newer.bodies for rule in decode(bytes(body), Policy).rules}
