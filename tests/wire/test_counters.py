@@ -182,6 +182,6 @@ def test_without_a_token_or_with_too_many_rules_nothing_is_taken(cloud: Cloud) -
 def test_a_message_of_this_release_is_the_same_in_the_next() -> None:
     """The form is fixed: a server serves agents one release older."""
     assert encode(CountersMessage(rules={"r": total(1)})) == (
-        b'{"version":1,"rules":{"r":{"packets":1,"bytes":100,"since":"2026-01-02T03:04:05.999999Z",'
+        b'{"version":2,"rules":{"r":{"packets":1,"bytes":100,"since":"2026-01-02T03:04:05.999999Z",'
         b'"last":"2026-01-02T04:04:05.999999Z"}}}'
     )

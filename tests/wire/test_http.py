@@ -32,6 +32,7 @@ def test_version_documents_lead_back_to_where_the_client_found_them(api: Api, ho
             "firewall_rules",
             "firewall_policies",
             "firewall_groups",
+            "address-groups",
             "ports",
         }
 
