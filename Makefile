@@ -20,7 +20,7 @@ run: setup  ## the demo's networks, API and agent, left running for you to play 
 	@$(PYTHON) -u -m demo --stay
 
 test: setup-test lint  ## all checks and all tests
-	$(PYTEST) tests
+	@PYTHON=$(PYTHON) scripts/test
 
 lint: setup  ## style, types, and who may import whom
 	.venv/bin/ruff check .

@@ -23,6 +23,8 @@ def main() -> None:
     parser.add_argument("--only", metavar="KEY", help="rows whose key begins so; latest.json is left as it is")
     parser.add_argument("--renew", action="store_true", help="with --only: put these rows into latest.json after all")
     arguments = parser.parse_args()
+    if arguments.renew and arguments.only is None:
+        parser.error("--renew goes with --only; without it all rows are written")
     own_mounts()
     errors = Console(stderr=True)
     console = Console(width=None if sys.stdout.isatty() else 200)
@@ -39,7 +41,7 @@ def main() -> None:
     console.print("Peers that say `recorded` were not measured in this run; their ratio crosses machines.", style="dim")
     for line in skipped:
         console.print(f"skipped {line}", style="yellow")
-    if arguments.only is not None and arguments.renew:
+    if arguments.renew:
         write_json(rows, _LATEST, keep=True)
     if arguments.only is None:
         write_json(rows, _LATEST)

@@ -71,12 +71,23 @@ def recorded(low: float, high: float | None = None, *, source: str) -> Figures:
 
 
 def write_json(rows: Sequence[Row], path: Path, *, keep: bool = False) -> None:
-    """Store ``rows``, and on what they were measured, in ``path``; ``keep``: beside its rows of other keys."""
-    renewed = {row.key for row in rows}
-    kept = [row for row in msgspec.json.decode(path.read_bytes())["rows"] if row["key"] not in renewed] if keep else []
-    content = {
+    """Store ``rows``, and on what they were measured, in ``path``; ``keep``: beside its rows of other keys.
+
+    Raises:
+        Skipped: these were measured elsewhere.
+    """
+    on = {
         "machine": {"system": platform.platform(), "cpus": os.cpu_count(), "python": sys.version.split()[0]},
         "versions": {name: version(name) for name in _PACKAGES} | dict(_tools()),
+    }
+    kept: list[Any] = []
+    if keep:
+        before = msgspec.json.decode(path.read_bytes())
+        if {name: before[name] for name in on} != on:
+            raise Skipped(f"{path} was measured on another machine or with other versions: measure all of it anew")
+        kept = [row for row in before["rows"] if row["key"] not in {row.key for row in rows}]
+    content = {
+        **on,
         "rows": kept + [msgspec.to_builtins(row) | {"ratio": row.ratio} for row in rows],
     }
     path.write_bytes(msgspec.json.format(msgspec.json.encode(content), indent=2) + b"\n")

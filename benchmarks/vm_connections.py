@@ -39,15 +39,14 @@ def rows(wanted: Callable[[str], bool], tell: Callable[[str], None]) -> Iterator
         return
     if os.geteuid() != 0:
         raise Skipped("switches and packets need root")
-    tell(f"{_KEY} {_PEER}")
-    try:
-        with Lab.create("bench", switch=True) as lab:
-            lab.switch.ofctl("add-flow", lab.switch.bridge, "actions=NORMAL")
-            peer = _rates(lab)
-    except LabError as error:
-        raise Skipped(str(error)) from error
     for n in _SIZES:
         tell(f"{_KEY} n={n}")
+        try:
+            with Lab.create("bench", switch=True) as lab:
+                lab.switch.ofctl("add-flow", lab.switch.bridge, "actions=NORMAL")
+                peer = _rates(lab)
+        except LabError as error:
+            raise Skipped(str(error)) from error
         with Lab.create("bench", switch=True) as lab, portward(lab) as enforce:
             enforce((*workload("w1", n).policy.rules[: n - 1], _LAST))
             own = _rates(lab)
