@@ -16,7 +16,7 @@ import threading
 import time
 import uuid
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, nullcontext, suppress
 from typing import NamedTuple, TypeVar
 
 from benchmarks.row import Row, Skipped, figures
@@ -120,8 +120,17 @@ def _rule(action: Action, port: int) -> Rule:
     return Rule(id=str(uuid.UUID(int=port)), action=action, protocol=UDP, destination_port=PortRange(port, port))
 
 
-def count_wrong(lab: Lab, enforce: Enforce, rate: int = _RATE) -> Wrong:
-    """What becomes of traffic at ``rate`` packets a second, from red to blue, while rules change under ``enforce``."""
+def count_wrong(
+    lab: Lab,
+    enforce: Enforce,
+    rate: int = _RATE,
+    *,
+    beside: Callable[[], AbstractContextManager[None]] = nullcontext,
+) -> Wrong:
+    """What becomes of traffic at ``rate`` packets a second, from red to blue, while rules change under ``enforce``.
+
+    ``beside`` is what goes on meanwhile.
+    """
     changes = _changes()
     enforce(next(changes)[1])
     blue = lab.blue.address()
@@ -132,6 +141,7 @@ def count_wrong(lab: Lab, enforce: Enforce, rate: int = _RATE) -> Wrong:
     ]
     late = arrived = 0
     with ExitStack() as stack:
+        stack.enter_context(beside())
         counter = Counters(lab.blue.netns, Place.ARRIVED, {"turned": f"udp dport {_TURNED}"}, drop=True)
         stack.callback(counter.remove)
         old = stack.enter_context(in_namespace(lab.red.netns, _udp))

@@ -8,7 +8,9 @@ import itertools
 import os
 from collections.abc import Callable, Iterator
 from contextlib import closing, contextmanager
+from functools import partial
 
+from benchmarks.cached import cached_flows
 from benchmarks.churn import CHANGES, ID, RULES, Enforce, Wrong, count_wrong
 from benchmarks.row import Row, Skipped, figures
 from portward.dataplane.openvswitch.codec import Command
@@ -21,7 +23,7 @@ from portward.lab.errors import LabError
 from portward.model import CoveredPort, Group, HostState, Policy, Rule
 
 _KEY, _PEER = "vm.wrong_packets", "unrelated bundle"
-_RATE = 20_000
+_RATE, _CACHED = 20_000, (0, 20_000)
 #: Of a bundle that has nothing to do with the packets: a table that none comes to, and as many flows as a change has.
 _ELSEWHERE, _FLOWS = 250, 14
 
@@ -36,22 +38,24 @@ def rows(wanted: Callable[[str], bool], tell: Callable[[str], None]) -> Iterator
         return
     if os.geteuid() != 0:
         raise Skipped("switches and packets need root")
-    found: dict[str, Wrong] = {}
-    for name, firewall in (("portward", portward), (_PEER, _unrelated)):
-        tell(f"{_KEY} {name}")
-        try:
-            with Lab.create("bench", switch=True) as lab, firewall(lab) as enforce:
-                found[name] = count_wrong(lab, enforce, _RATE)
-        except LabError as error:
-            raise Skipped(str(error)) from error
-    for what in Wrong._fields:
-        yield Row(
-            key=_KEY,
-            unit="packets",
-            params={"n": RULES, "changes": CHANGES, "rate": _RATE, "what": what},
-            portward=figures([getattr(found["portward"], what)]),
-            peers={_PEER: figures([found[_PEER].lost])} if what == "lost" else {},
-        )
+    for cached in _CACHED:
+        found: dict[str, Wrong] = {}
+        for name, firewall in (("portward", portward), (_PEER, _unrelated)):
+            tell(f"{_KEY} cached={cached} {name}")
+            try:
+                with Lab.create("bench", switch=True) as lab, firewall(lab) as enforce:
+                    full = partial(cached_flows, lab, cached)
+                    found[name] = count_wrong(lab, enforce, _RATE, beside=full)
+            except LabError as error:
+                raise Skipped(str(error)) from error
+        for what in Wrong._fields:
+            yield Row(
+                key=_KEY,
+                unit="packets",
+                params={"n": RULES, "changes": CHANGES, "rate": _RATE, "cached": cached, "what": what},
+                portward=figures([getattr(found["portward"], what)]),
+                peers={_PEER: figures([found[_PEER].lost])} if what == "lost" else {},
+            )
 
 
 @contextmanager

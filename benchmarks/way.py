@@ -19,6 +19,7 @@ from types import TracebackType
 from typing import Any, Self
 
 from benchmarks.api import DATABASES
+from benchmarks.cached import cached_flows
 from benchmarks.row import Row, Skipped, figures, recorded
 from demo.processes import HOST, Portward
 from portward.dataplane.netns import in_namespace
@@ -29,6 +30,8 @@ _KEYS = {"router.rule_to_packet": False, "vm.rule_to_packet": True}
 _PORTS = 100
 _SIZES = (10, 100, 1000)
 _EDITS = 100
+#: Flows that a switch has in its cache, in a row of its own.
+_CACHED = 20_000
 _FIRST = 20_000
 _INTERVAL = 0.0005  # seconds between two packets of the flow
 _PEERS = {
@@ -48,18 +51,18 @@ def rows(wanted: Callable[[str], bool], tell: Callable[[str], None]) -> Iterator
         raise Skipped("routers, switches and packets need root")
     for key in keys:
         for database, server in DATABASES:
-            for n in _SIZES:
-                tell(f"{key} on {database} n={n}")
+            for n, cached in [(n, 0) for n in _SIZES] + [(_SIZES[1], _CACHED)] * _KEYS[key]:
+                tell(f"{key} on {database} n={n} cached={cached}")
                 yield Row(
                     key=key,
                     unit="ms",
-                    params={"database": database, "n": n, "ports": _PORTS},
-                    portward=figures(_measured(server, n, switch=_KEYS[key]), tail=True),
+                    params={"database": database, "n": n, "ports": _PORTS} | ({"cached": cached} if cached else {}),
+                    portward=figures(_measured(server, n, cached, switch=_KEYS[key]), tail=True),
                     peers={"neutron-fwaas": _PEERS[key]},
                 )
 
 
-def _measured(server: Callable[[], AbstractContextManager[str]], n: int, *, switch: bool) -> list[float]:
+def _measured(server: Callable[[], AbstractContextManager[str]], n: int, cached: int, *, switch: bool) -> list[float]:
     with (
         TemporaryDirectory(prefix="pw-bench-") as directory,
         server() as url,
@@ -69,22 +72,27 @@ def _measured(server: Callable[[], AbstractContextManager[str]], n: int, *, swit
         with portward.config.open("a") as config:
             config.write("[quotas]\nfirewall_rule = -1\n")
         try:
-            return _edits(portward, lab, n)
+            return _edits(portward, lab, n, cached)
         finally:
             portward.stop()
             if switch:
                 portward.cleanup_agent()
 
 
-def _edits(portward: Portward, lab: Lab, n: int) -> list[float]:
+def _edits(portward: Portward, lab: Lab, n: int, cached: int) -> list[float]:
     portward.start_api()
     portward.start_agent()
     policy, listed = _protected(portward, lab, n)
+    with cached_flows(lab, cached):
+        return _inserted(portward, lab, policy, listed)
+
+
+def _inserted(portward: Portward, lab: Lab, policy: str, listed: list[str]) -> list[float]:
     body = [
         {"protocol": "udp", "destination_port": str(_FIRST + number), "action": "allow"} for number in range(_EDITS)
     ]
     rules = make(portward, "firewall_rule", body)
-    chance, taken = random.Random(n), []
+    chance, taken = random.Random(len(listed)), []
     for number, rule in enumerate(rules):
         with Probe(lab, _FIRST + number) as probe:
             place = {"firewall_rule_id": rule, "insert_after": chance.choice(listed)}
