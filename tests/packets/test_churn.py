@@ -48,7 +48,7 @@ SHORT, LONG = 0.01, 1.0
 #: Packets of new connections that follow a change on each flow that it turns; one more is of an old connection.
 FRESH = 5
 #: Ways to make a change of one kind that are tried before another kind is taken, to find one that turns a flow.
-_WAYS = 6
+_WAYS = 3
 #: Source ports of these packets: what counts them tells them from probes.
 OLD_PORTS, NEW_PORTS = range(20_000, 20_100), range(20_100, 30_000)
 
@@ -85,7 +85,7 @@ class Rules:
 #: Address sets that rules may name, of senders and of receivers.
 _SET_IDS = SENDERS, MORE_SENDERS, RECEIVERS = new_id(), new_id(), new_id()
 #: Members that change nothing for anybody here, so that a set is large and an address has many neighbours.
-_CROWD = tuple(f"10.201.{number >> 8}.{number & 255}/32" for number in range(0, 1000, 2))
+_CROWD = tuple(f"10.201.{number >> 8}.{number & 255}/32" for number in range(0, 100, 2))
 
 
 @dataclass(frozen=True)
