@@ -40,6 +40,7 @@ _SOURCE = 4000
 _AFTER = 10
 _PUSH_INTERVAL, _KEEPALIVE = 0.001, 1.0  # seconds
 _PATIENCE = 10.0  # seconds
+_UNDER_WAY = 0.5  # seconds that a packet may take through a switch that rebuilds its cache
 _SO_TIMESTAMPNS = 35  # asm-generic/socket.h
 _DELETE_CONNECTIONS = 1 << 8 | 2  # linux/netfilter/nfnetlink_conntrack.h
 _PEER = "one transaction"
@@ -153,7 +154,8 @@ def count_wrong(
                     (old, new)[number % 2].sendto(b"x", (str(blue), _TURNED))
             wanted = 2 * _AFTER * allowed
             before, arrived = arrived, counter.packets()["turned"]
-            if arrived - before != wanted:  # or it is still under way
+            patience = time.monotonic() + _UNDER_WAY
+            while arrived - before != wanted and time.monotonic() < patience:  # or it is still under way
                 time.sleep(0.02)
                 arrived = counter.packets()["turned"]
             late += abs(arrived - before - wanted)
