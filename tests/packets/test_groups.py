@@ -2,7 +2,7 @@
 
 import pytest
 
-from packets.builders import ALLOW_ALL, Guard, both, edited, policy, rule
+from packets.builders import ALLOW_ALL, Guard, address_set, both, edited, new_id, policy, rule
 from packets.enforcer import KINDS, Enforcer
 from portward.lab import Lab, Outcome
 from portward.lab.namespaces import ip
@@ -130,3 +130,15 @@ def test_the_first_rule_that_matches_decides(lab: Lab, enforce: Enforcer) -> Non
         enforce(blue=Guard(ingress=policy(rule(first, "icmp"), rule(then, "icmp")), egress=ALLOW_ALL))
         assert lab.red.probe("icmp", blue).outcome is outcome
         check(enforce)
+
+
+def test_rules_of_a_policy_decide_in_order_however_many_address_sets_they_name(lab: Lab, enforce: Enforcer) -> None:
+    """More than a switch can look up at once: a policy is asked in parts there, and pass and deny must span them."""
+    ids = [new_id() for _ in range(300)]
+    places = (0, 126, 127, 128, 255, 256, 299)
+    sets = [address_set(id_, lab.red.address() if place in places else "10.99.0.1") for place, id_ in enumerate(ids)]
+    many = [rule("allow", "udp", 1000 + place, source_set=id_) for place, id_ in enumerate(ids)]
+    denied = rule("deny", "udp", 1255, source_set=ids[126])
+    enforce(sets=sets, blue=Guard(policy(many[:200], denied, many[200:]), ALLOW_ALL))
+    outcomes = {place: lab.red.probe("udp", lab.blue.address(), 1000 + place).outcome for place in (*places, 1, 298)}
+    assert {place for place, outcome in outcomes.items() if outcome is Outcome.PASSED} == {*places} - {255}

@@ -16,7 +16,7 @@ from portward.dataplane.addresses import Members
 from portward.dataplane.lists import Part
 from portward.dataplane.openvswitch import sets
 from portward.dataplane.openvswitch.flows import Flow
-from portward.dataplane.openvswitch.policies import PolicyFlows, policy_flows, profile_flows
+from portward.dataplane.openvswitch.policies import PolicyFlows, policy_flows, profile_flows, stretches
 from portward.dataplane.openvswitch.ports import (
     AdmittedPort,
     FilteredPort,
@@ -29,6 +29,9 @@ from portward.dataplane.openvswitch.ports import (
 )
 from portward.dataplane.openvswitch.tables import fixed_flows
 from portward.model import Rule
+
+#: The rules of a policy: whole, and in stretches.
+Cut = tuple[tuple[Rule, ...], tuple[tuple[Rule, ...], ...]]
 
 
 class Profile(NamedTuple):
@@ -61,7 +64,8 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     """What stands on a bridge, or is to stand there."""
 
     sections: dict[Hashable, Section] = {}
-    policies: dict[int, PolicyFlows] = {}
+    cuts: dict[str, Cut] = {}  # by the id of a policy
+    policies: dict[int, PolicyFlows] = {}  # by the number of a stretch
     pages: dict[tuple[int, int, int], sets.Source] = {}  # by table, page and IP version
     epochs: dict[int, tuple[Profile, int]] = {}  # by profile: what is enforced, and the mark of what that accepted
 
@@ -92,7 +96,8 @@ def plan(wanted: Wanted, before: Plan, epoch: int) -> Plan:
         (wanted.beside, wanted.userspace, wanted.reflector),
         fixed_flows(beside=wanted.beside, userspace=wanted.userspace, reflector=wanted.reflector),
     )
-    numbers, policies = _policies(wanted.profiles.values(), before)
+    cuts = _cuts(wanted.profiles.values(), before)
+    numbers, policies = _policies(cuts, before)
     lookups = {number: policy.lookups for number, policy in policies.items()}
     pages = _pages(wanted, lookups, before, sections)
     for number, policy in policies.items():
@@ -120,7 +125,7 @@ def plan(wanted: Wanted, before: Plan, epoch: int) -> Plan:
             profile_flows(number, mark, profile.egress, profile.ingress, numbers, lookups),
         )
     _ports(wanted, section)
-    return Plan(sections=sections, policies=policies, pages=pages, epochs=epochs)
+    return Plan(sections=sections, cuts=cuts, policies=policies, pages=pages, epochs=epochs)
 
 
 def _pages(
@@ -171,15 +176,25 @@ def _ports(wanted: Wanted, section: Any) -> None:
     section(("network",), wanted.admitted, unknown_network_flows(wanted.admitted))
 
 
-def _policies(profiles: Iterable[Profile], before: Plan) -> tuple[dict[str, int], dict[int, PolicyFlows]]:
-    """The numbers of all policies in use, by id, and their flows."""
-    rules: dict[str, tuple[Rule, ...]] = {}
+def _cuts(profiles: Iterable[Profile], before: Plan) -> dict[str, Cut]:
+    """The rules of all policies in use, by id."""
+    found: dict[str, Cut] = {}
     for profile in profiles:
         for part in (*profile.egress, *profile.ingress):
-            if part.policy_id is not None and part.rules:
-                rules[part.policy_id] = part.rules
-    numbers = number_all(sorted(rules))
-    named = {number: _named(rules[id_], before.policies.get(number)) for id_, number in numbers.items()}
+            if part.policy_id is not None and part.rules and part.policy_id not in found:
+                known = before.cuts.get(part.policy_id)
+                same = known is not None and known[0] is part.rules
+                found[part.policy_id] = known if same and known else (part.rules, tuple(stretches(part.rules)))
+    return found
+
+
+def _policies(cuts: Mapping[str, Cut], before: Plan) -> tuple[dict[str, list[int]], dict[int, PolicyFlows]]:
+    """The numbers of the stretches of all policies, by id, and their flows by number."""
+    names = {f"{id_} {place}": part for id_, (_, parts) in cuts.items() for place, part in enumerate(parts)}
+    number_of = number_all(sorted(names))
+    numbers = {id_: [number_of[f"{id_} {place}"] for place in range(len(parts))] for id_, (_, parts) in cuts.items()}
+    rules = {number_of[name]: part for name, part in names.items()}
+    named = {number: _named(part, before.policies.get(number)) for number, part in rules.items()}
     found = [
         sets.allocate(
             {number: both[place] for number, both in named.items()},
@@ -188,11 +203,11 @@ def _policies(profiles: Iterable[Profile], before: Plan) -> tuple[dict[str, int]
         for place in range(len(sets.SIDES))
     ]
     made: dict[int, PolicyFlows] = {}
-    for id_, number in numbers.items():
+    for number, part in rules.items():
         old = before.policies.get(number)
         lookups = found[0][number], found[1][number]
-        same = old is not None and old.source is rules[id_] and old.lookups == lookups
-        made[number] = old if same and old is not None else policy_flows(number, rules[id_], lookups, old)
+        same = old is not None and old.source is part and old.lookups == lookups
+        made[number] = old if same and old is not None else policy_flows(number, part, lookups, old)
     return numbers, made
 
 

@@ -1,8 +1,9 @@
 """The flows of policies, and of the lists and profiles that use them. Pure.
 
-A policy's rules are flows of one table, told apart by the policy's number; their order is that of priorities. They
-match the addresses and ports of the connection's first packet (ovs-fields(7), ct_nw_src and those after it), so one
-flow serves a connection's packets both ways. Refuses to know ports.
+A policy's rules are flows of one table, told apart by a number; their order is that of priorities. They match the
+addresses and ports of the connection's first packet (ovs-fields(7), ct_nw_src and those after it), so one flow serves
+a connection's packets both ways. A policy with more rules than there are priorities for, or more address sets than a
+page holds, is asked in stretches, each with a number of its own. Refuses to know ports.
 """
 
 from bisect import bisect_left
@@ -24,8 +25,9 @@ from portward.dataplane.openvswitch.flows import (
     Resubmit,
 )
 from portward.dataplane.openvswitch.layout import POSITION_BITS, POSITION_FIRST, STRATUM_SIZE, Table, flag
-from portward.dataplane.openvswitch.sets import NO_SETS, Lookups, ask, conditions
+from portward.dataplane.openvswitch.sets import NO_SETS, PAGE_SIZE, Lookups, ask, conditions
 from portward.dataplane.openvswitch.tables import TRACKED_VALID, flow, to_position
+from portward.dataplane.protocol import DataplaneError
 from portward.model import DCCP, SCTP, IPVersion, PortRange, Prefix, Rule, Stratum
 from portward.model import Action as RuleAction
 
@@ -33,6 +35,8 @@ _ETH_TYPE: dict[IPVersion, int] = {4: 0x0800, 6: 0x86DD}
 _FIRST_PRIORITY, _LAST_PRIORITY = 1, 65000
 #: Priorities between neighbours at first: room to put rules between them without moving any.
 _GAP = 32
+#: The most rules of a stretch: with those before and after it, each has some room.
+LONGEST_STRETCH = 10_000
 _STRATA = list(Stratum)
 #: One condition for each value that a field may have: all of them together are what a rule asks of the field.
 _Alternatives = list[Condition | None]
@@ -48,7 +52,7 @@ class RuleFlows(NamedTuple):
 
 
 class PolicyFlows(NamedTuple):
-    """The flows of a policy: what decides, in the order of rules."""
+    """The flows of a stretch of a policy: what decides, in the order of rules."""
 
     number: int
     source: Sequence[Rule]  # enabled rules
@@ -56,10 +60,22 @@ class PolicyFlows(NamedTuple):
     rules: dict[str, RuleFlows]  # those that can be first, by id
 
 
+def stretches(rules: tuple[Rule, ...]) -> Iterator[tuple[Rule, ...]]:
+    """The ``rules`` of a policy in consecutive stretches that can each be asked at once; most policies have one."""
+    first, sources, destinations = 0, set[str | None](), set[str | None]()
+    for place, rule in enumerate(rules):
+        sources.add(rule.source_set)
+        destinations.add(rule.destination_set)
+        if place - first == LONGEST_STRETCH or max(len(sources), len(destinations)) > PAGE_SIZE:
+            yield rules[first:place]
+            first, sources, destinations = place, {rule.source_set}, {rule.destination_set}
+    yield rules[first:]
+
+
 def policy_flows(
     number: int, rules: Sequence[Rule], lookups: Lookups = NO_SETS, before: PolicyFlows | None = None
 ) -> PolicyFlows:
-    """The flows of a policy's enabled ``rules``; those that can never be first have none.
+    """The flows of a stretch of enabled ``rules``; those that can never be first have none.
 
     ``lookups`` say where it finds the address sets that they name.
     ``before`` is what it was: rules that stay keep their priorities and so their flows, as far as there is room.
@@ -101,13 +117,16 @@ def profile_flows(
     epoch: int,
     egress: Sequence[Part],
     ingress: Sequence[Part],
-    numbers: Mapping[str, int],
+    numbers: Mapping[str, Sequence[int]],
     lookups: Mapping[int, Lookups],
 ) -> Iterator[Flow]:
     """How the ports of ``profile`` go through their two lists, and which connections are accepted.
 
-    ``epoch`` marks what these lists, as they are now, accepted. ``numbers`` are those of policies, ``lookups`` say
-    where these find their address sets.
+    ``epoch`` marks what these lists, as they are now, accepted. ``numbers`` are those of the stretches of policies,
+    ``lookups`` say where these find their address sets.
+
+    Raises:
+        DataplaneError: a list has more steps than there are positions.
     """
     mine = (Field.REG10, profile)
     fresh = Condition(Field.CT_MARK, epoch)
@@ -130,9 +149,9 @@ def profile_flows(
 
 
 def _walk(
-    parts: Sequence[Part], numbers: Mapping[str, int], lookups: Mapping[int, Lookups]
+    parts: Sequence[Part], numbers: Mapping[str, Sequence[int]], lookups: Mapping[int, Lookups]
 ) -> dict[int, tuple[Action, ...]]:
-    """What is done at each position of a list: the next policy, or the end. No actions: what comes there is denied."""
+    """What is done at each position of a list: the next stretch, or the end. No actions: what comes there is denied."""
     end: tuple[Action, ...] = ()
     if not any(part.stratum is Stratum.TENANT for part in parts):
         end = (Resubmit(Table.ALLOW),)
@@ -140,18 +159,24 @@ def _walk(
     onward = end
     for place, stratum in reversed(list(enumerate(_STRATA))):
         members = [part for part in parts if part.stratum is stratum]
-        for index in range(len(members), -1, -1):
+        asked = [one for part in members for one in ((None,) if part.closed else numbers.get(str(part.policy_id), ()))]
+        if len(asked) >= STRATUM_SIZE:
+            raise DataplaneError(
+                f"more than {STRATUM_SIZE - 1} policies of one stratum decide for a port: assign fewer"
+            )
+        for index in range(len(asked), -1, -1):
             position = place * STRATUM_SIZE + index
-            if index < len(members):
-                part = members[index]
-                if part.closed:
-                    onward = ()
-                elif part.rules and part.policy_id is not None:
-                    here = Load(Field.REG15, position + 1, POSITION_FIRST, POSITION_BITS)
-                    number = numbers[part.policy_id]
-                    onward = (Load(Field.REG8, number), here, *ask(lookups[number]), Resubmit(Table.POLICY))
+            if index < len(asked):
+                number = asked[index]
+                onward = () if number is None else _ask(number, lookups[number], position + 1)
             steps[position] = onward
     return steps
+
+
+def _ask(number: int, lookups: Lookups, otherwise: int) -> tuple[Action, ...]:
+    """Ask a stretch; what it does not decide goes on at the position ``otherwise``."""
+    here = Load(Field.REG15, otherwise, POSITION_FIRST, POSITION_BITS)
+    return Load(Field.REG8, number), here, *ask(lookups), Resubmit(Table.POLICY)
 
 
 def _priorities(ids: Sequence[str], known: Mapping[str, int]) -> list[int]:

@@ -3,7 +3,10 @@
 import uuid
 
 from portward.dataplane.lists import Part
+from portward.dataplane.openvswitch.flows import Load
+from portward.dataplane.openvswitch.layout import Table
 from portward.dataplane.openvswitch.plan import Plan, Profile, Wanted, changes, number_all, plan
+from portward.dataplane.openvswitch.policies import LONGEST_STRETCH, stretches
 from portward.model import Action, Rule, Stratum
 
 ONE, OTHER = (str(uuid.uuid4()) for _ in range(2))
@@ -46,3 +49,18 @@ def test_numbers_stay_when_other_names_come() -> None:
     more = number_all(["a", "b", "c"])
     assert {name: more[name] for name in few} == few
     assert len(set(more.values())) == 3
+
+
+def test_a_policy_of_more_rules_than_there_are_priorities_is_asked_in_stretches_in_order() -> None:
+    rules = (rule(Action.DENY),) * 70_000 + (rule(),)
+    parts = list(stretches(rules))
+    assert max(map(len, parts)) == LONGEST_STRETCH
+    assert tuple(rule for part in parts for rule in part) == rules
+
+
+def test_every_stretch_of_a_policy_is_asked_by_the_list_that_uses_it() -> None:
+    made = plan(Wanted(profiles={1: profile(ONE, *(rule() for _ in range(LONGEST_STRETCH + 1)))}), Plan(), 10)
+    steps = [flow for flow in made.sections["profile", 1].flows if flow.key.table == Table.NEXT]
+    asked = [action.value for flow in steps for action in flow.actions if isinstance(action, Load)]
+    assert set(made.policies) <= set(asked)
+    assert len(made.policies) == 2

@@ -91,6 +91,22 @@ def test_no_two_sets_of_a_page_share_a_bit_and_no_policy_spans_pages() -> None:
         assert len(set(bits.values())) == len(bits) <= PAGE_SIZE
 
 
+def test_a_policy_of_more_sets_than_a_page_holds_is_asked_in_stretches_that_are_on_pages_of_their_own() -> None:
+    lists, crowd = policies(1, *range(1, 301)), [members(number, f"10.0.0.{number % 250}") for number in range(1, 301)]
+    made = planned(Plan(), lists, *crowd)
+    in_order = [part for _, parts in made.cuts.values() for part in parts]
+    assert tuple(rule for part in in_order for rule in part) == lists[0].rules
+    assert [len(part) for part in in_order] == [PAGE_SIZE, PAGE_SIZE, 300 - 2 * PAGE_SIZE]
+    assert len({policy.lookups[0].page for policy in made.policies.values()}) == 3
+
+
+def test_a_member_that_comes_to_a_policy_of_many_sets_is_one_flow() -> None:
+    lists, crowd = policies(1, *range(1, 301)), [members(number, f"10.0.0.{number % 250}") for number in range(1, 301)]
+    before = planned(Plan(), lists, *crowd)
+    after = planned(before, lists, *crowd[:-1], members(300, "10.0.0.50", "10.9.9.9"), epoch=2)
+    assert len(differs(before, after)) == 1
+
+
 def test_a_policy_that_names_no_set_is_asked_without_a_look_at_addresses() -> None:
     rule = Rule(id=ident(9), action=Action.ALLOW)
     made = planned(Plan(), (Part(Stratum.TENANT, ident(1), (rule,)),))
