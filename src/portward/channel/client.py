@@ -23,6 +23,7 @@ from portward.channel.messages import (
     CountersMessage,
     Index,
     MalformedMessage,
+    PolicyBody,
     ReportMessage,
     SetChange,
     StateAnswer,
@@ -36,7 +37,7 @@ from portward.channel.messages import (
     parse_prefix,
 )
 from portward.config import ConfigurationError
-from portward.model import AddressSet, HostState, Policy, PortwardError, Prefix, Report
+from portward.model import AddressSet, HostState, Policy, PortwardError, Prefix, Report, Rule
 
 #: Seconds that the server may hold a request when nothing changed.
 WAIT = 30.0
@@ -99,7 +100,7 @@ class Client:
         request = StateRequest(
             generation=self._generation,
             digest=self._digest,
-            policies={policy.id: policy.version for policy in self._bodies.values()},
+            policies={id_: held.value.version for id_, held in self._policies.items()},
             sets={id_: held.version for id_, held in self._sets.items()},
             wait=wait,
         )
@@ -164,8 +165,7 @@ class Client:
         self._generation = 0
         self._digest = ""
         self._index = Index()
-        self._bodies: dict[str, Policy] = {}
-        self._hashes: dict[str, bytes] = {}
+        self._policies: dict[str, _HeldPolicy] = {}
         self._sets: dict[str, _HeldSet] = {}
 
     def _take(self, answer: StateAnswer) -> HostState | None:
@@ -178,25 +178,29 @@ class Client:
         if encoded_index == b"null":
             return self._take_generation(answer)
         index = decode(encoded_index, Index)
-        bodies, hashes = dict(self._bodies), dict(self._hashes)
-        for encoded in answer.bodies:
-            policy = decode(bytes(encoded), Policy)
-            bodies[policy.id], hashes[policy.id] = policy, hash_body(bytes(encoded))
-        lacking = [
-            id_ for id_, version in index.policies.items() if id_ not in bodies or bodies[id_].version != version
-        ]
-        if lacking:
-            raise MalformedMessage(f"policies {', '.join(lacking[:3])} are named and not there")
-        bodies = {policy_id: bodies[policy_id] for policy_id in index.policies}
-        hashes = {policy_id: hashes[policy_id] for policy_id in index.policies}
+        policies = self._take_policies(index, answer.bodies)
         sets = self._take_sets(index, answer.sets)
+        hashes = {id_: policy.hash for id_, policy in policies.items()}
         fingerprints = {id_: held.fingerprint for id_, held in sets.items()}
         if digest_of(encoded_index, hashes, fingerprints) != answer.digest:
             raise MalformedMessage("it is not what its digest says")
-        state = _state(answer.generation, index, bodies, sets)
         self._generation, self._digest = answer.generation, answer.digest
-        self._index, self._bodies, self._hashes, self._sets = index, bodies, hashes, sets
-        return state
+        self._index, self._policies, self._sets = index, policies, sets
+        return self._state()
+
+    def _take_policies(self, index: Index, bodies: Iterable[msgspec.Raw]) -> "dict[str, _HeldPolicy]":
+        policies = dict(self._policies)
+        for encoded in bodies:
+            held = _held_policy(bytes(encoded), policies)
+            policies[held.value.id] = held
+        lacking = [
+            id_
+            for id_, version in index.policies.items()
+            if id_ not in policies or policies[id_].value.version != version
+        ]
+        if lacking:
+            raise MalformedMessage(f"policies {', '.join(lacking[:3])} are named and not there")
+        return {id_: policies[id_] for id_ in index.policies}
 
     def _take_sets(self, index: Index, changes: Iterable[SetChange]) -> "dict[str, _HeldSet]":
         sets = dict(self._sets)
@@ -216,7 +220,38 @@ class Client:
         if answer.generation == self._generation:
             return None
         self._generation = answer.generation
-        return _state(answer.generation, self._index, self._bodies, self._sets)
+        return self._state()
+
+    def _state(self) -> HostState:
+        return HostState(
+            generation=self._generation,
+            ports=self._index.ports,
+            policies=tuple(held.value for held in self._policies.values()),
+            sets=tuple(held.value for held in self._sets.values() if held.value is not None),
+            admitted=self._index.admitted,
+        )
+
+
+class _HeldPolicy(NamedTuple):
+    """A version of a policy, and its rules by how they are encoded."""
+
+    value: Policy
+    hash: bytes
+    rules: dict[bytes, Rule]
+
+
+def _held_policy(encoded: bytes, before: Mapping[str, _HeldPolicy]) -> _HeldPolicy:
+    """The policy that is encoded; rules that are in it as they were ``before`` are the same objects.
+
+    Raises:
+        MalformedMessage: it is none.
+    """
+    body = decode(encoded, PolicyBody)
+    known = before[body.id].rules if body.id in before else {}
+    places = [bytes(rule) for rule in body.rules]
+    rules = {rule: known.get(rule) or decode(rule, Rule) for rule in places}
+    value = Policy(id=body.id, version=body.version, rules=tuple(rules[rule] for rule in places))
+    return _HeldPolicy(value, hash_body(encoded), rules)
 
 
 class _HeldSet(NamedTuple):
@@ -240,16 +275,6 @@ class _HeldSet(NamedTuple):
         number = fingerprint(came, self.fingerprint, less=gone)
         value = AddressSet(id=change.id, version=change.version, members=tuple(members.values()))
         return _HeldSet(change.version, members, number, value)
-
-
-def _state(generation: int, index: Index, bodies: Mapping[str, Policy], sets: Mapping[str, _HeldSet]) -> HostState:
-    return HostState(
-        generation=generation,
-        ports=index.ports,
-        policies=tuple(bodies.values()),
-        sets=tuple(held.value for held in sets.values() if held.value is not None),
-        admitted=index.admitted,
-    )
 
 
 def _trust(ca_file: Path | None) -> ssl.SSLContext:

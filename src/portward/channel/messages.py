@@ -100,6 +100,14 @@ class StateAnswer(msgspec.Struct, frozen=True, kw_only=True):
     sets: tuple[SetChange, ...] = ()
 
 
+class PolicyBody(msgspec.Struct, frozen=True, kw_only=True):
+    """An encoded ``Policy`` whose rules stay bytes: a change leaves nearly all of them as they were."""
+
+    id: str
+    version: int
+    rules: tuple[msgspec.Raw, ...] = ()
+
+
 class ReportMessage(msgspec.Struct, frozen=True, kw_only=True):
     """ "This is what became of ``generation``": every port of the index, realised or with its error."""
 

@@ -130,6 +130,7 @@ class OpenvswitchDataplane:
         filtered: list[FilteredPort] = []
         profiles: dict[str, Profile] = {}
         profile_of: dict[str, str] = {}
+        inexact: dict[str, str | None] = {}
         for covered in ports:
             if covered.port.id not in found.interfaces:
                 continue
@@ -140,11 +141,12 @@ class OpenvswitchDataplane:
             except InvalidValue as error:
                 errors[covered.port.id] = f"{error}; nothing passes the port"
                 continue
-            errors[covered.port.id] = reflector_error or _inexact(userspace, egress, ingress)
-            key = f"{egress.key} {ingress.key}"
-            named = self._sets.of(sorted(egress.sets | ingress.sets))
-            profiles[key] = Profile(egress.parts, ingress.parts, tuple(named.values()))
-            profile_of[covered.port.id] = key
+            key = profile_of[covered.port.id] = f"{egress.key} {ingress.key}"
+            if key not in profiles:
+                named = self._sets.of(sorted(egress.sets | ingress.sets))
+                profiles[key] = Profile(egress.parts, ingress.parts, tuple(named.values()))
+                inexact[key] = _inexact(userspace, egress, ingress)
+            errors[covered.port.id] = reflector_error or inexact[key]
         numbers = number_all(sorted(profiles))
         for covered in ports:
             if covered.port.id in profile_of:
