@@ -1,5 +1,6 @@
 """What leaves a machine is from its own MACs and addresses, and it is no router and no DHCP server."""
 
+import struct
 from collections.abc import Iterator
 from ipaddress import ip_address, ip_network
 
@@ -9,7 +10,7 @@ from fake_switch import Frame
 from fake_switch.wire import encode
 from packets.builders import ALLOW_ALL, Guard, both, policy
 from packets.machines import BROADCAST, Machine, Machines, machines_on_a_bridge
-from portward.model import UDP, AddressPair
+from portward.model import ICMPV6, UDP, AddressPair
 
 PAIR_MAC = "fa:16:3e:aa:00:01"
 PAIRS = (
@@ -185,6 +186,24 @@ def test_frames_to_the_mac_of_a_pair_come_to_the_machine(lab: Machines) -> None:
         machine = PAIRED if pair in PAIRS else MANY
         frame = ROUTER.udp(machine, PORT, eth_dst=pair.mac or machine.mac)
         assert lab.send(ROUTER, frame) == {machine.name: [encode(frame)]}
+
+
+def test_the_type_of_a_message_is_not_hidden_by_fragments(lab: Machines) -> None:
+    """The first holds a header of options and no more, so no table sees what the rest is (RFC 6980)."""
+    for machine in (RED, ALONE):
+        for kind, target in ((134, ROUTER), (136, ROUTER), (137, BLUE)):
+            packet = encode(machine.icmpv6(target, kind, nd_target=ROUTER.address(6), source=link_local(machine)))
+            options = bytes([ICMPV6, 0, 1, 4, 0, 0, 0, 0])
+            pieces = (options, 1), (packet[54:], len(options))
+            for mac in (target.mac, BROADCAST):
+                head = encode(machine.udp(target, PORT, 6, eth_dst=mac))[:14] + packet[14:18]
+                frames = [
+                    head + struct.pack(">HBB", 8 + len(data), 44, 255) + packet[22:54]
+                    + struct.pack(">BBHI", 60, 0, offset, kind) + data
+                    for data, offset in pieces
+                ]  # fmt: skip
+                assert lab.send_bytes(machine, frames) == {}
+                assert lab.send_bytes(machine, frames[::-1]) == {}
 
 
 def test_without_port_security_any_source_leaves_and_dhcp_answers_too(lab: Machines) -> None:

@@ -113,6 +113,21 @@ def test_a_tag_from_outside_says_the_network_and_one_that_nobody_has_says_none(l
     assert lab.send(OUTSIDE, frame.with_(eth_dst=BROADCAST)) == {}
 
 
+@pytest.mark.parametrize("outer", [b"\x81\x00", b"\x88\xa8"], ids=["802.1Q", "802.1ad"])
+def test_the_inner_of_two_tags_from_outside_is_no_way_into_a_network(lab: Machines, outer: bytes) -> None:
+    """A switch may be set to see both."""
+    lab.vsctl("set", "Open_vSwitch", ".", "other_config:vlan-limit=2")
+    lab.appctl("revalidator/purge")  # what was cached before says nothing of second tags
+    try:
+        for mac in (SERVERS[RED].mac, BROADCAST):
+            inner = encode(OUTSIDE.udp(SERVERS[RED], PORT, vlan=RED, eth_dst=mac))
+            for network in (77, RED, BLUE):
+                tag = outer + network.to_bytes(2, "big")
+                assert lab.send_bytes(OUTSIDE, [inner[:12] + tag + inner[12:]]) == {}
+    finally:
+        lab.vsctl("remove", "Open_vSwitch", ".", "other_config", "vlan-limit")
+
+
 def test_a_trunk_sends_without_a_tag_as_the_parent_and_with_its_tag_as_the_subport(lab: Machines) -> None:
     for machine, router, vlan in ((PARENT, ROUTERS[RED], None), (SUBPORT, ROUTERS[GREEN], TAG)):
         lab.send(router, router.arp(machine))  # the bridge learns where the router is

@@ -175,10 +175,12 @@ class Bridge:
         """Whether somebody else changed a flow of ours since this was last asked; then all is looked at anew."""
         events = self._using(lambda connection: connection.events())
         self._keep_counts()
-        if not any(event.cookie & COOKIE_MASK == COOKIE for event in events):
-            self._foreign_seen |= bool(events)
+        self._foreign_seen |= bool(events)
+        # One that took the place of ours, by its match and priority, has a cookie of its own: ours is gone with it.
+        ours = {flow.key for section in self._plan.sections.values() for flow in section.flows} if events else set()
+        if not any(event.cookie & COOKIE_MASK == COOKIE or event.key in ours for event in events):
             return False
-        _log.warning("flows_disturbed", bridge=self._name, tables=sorted({event.table for event in events}))
+        _log.warning("flows_disturbed", bridge=self._name, tables=sorted({event.key.table for event in events}))
         self._look()
         return True
 
@@ -192,6 +194,10 @@ class Bridge:
             return None
         remedy = "" if beside else "; where Neutron's firewall works, set [openvswitch] beside_security_groups"
         return f"another program has flows in table {tables[0]} of bridge {self._name}: remove them{remedy}"
+
+    def has_news(self) -> bool:
+        """Whether there is something to look at of which the descriptor says nothing any more."""
+        return self._connection is not None and self._connection.has_events
 
     def is_ours(self) -> bool:
         """Whether flows of ours stand on the bridge."""

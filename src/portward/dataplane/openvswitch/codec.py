@@ -116,6 +116,13 @@ def decode_removed(body: bytes) -> FlowStats:
     return FlowStats(FlowKey(table, priority, match), cookie, b"", packets, bytes_)
 
 
+def decode_event(update: bytes) -> tuple[FlowKey, int]:
+    """The flow that a monitor tells of, and its cookie (7.3.5.17.2)."""
+    table, priority, cookie = struct.unpack_from("!4xB5xH4xQ", update)
+    match, _ = _known(update[24:])
+    return FlowKey(table, priority, match), cookie
+
+
 def decode_ports(body: bytes) -> Iterator[tuple[int, int]]:
     """Number, and frames sent out, of the ports that a part of a multipart answer lists (7.3.5.6)."""
     at = 0

@@ -116,7 +116,9 @@ class OpenvswitchDataplane:
             self._ovsdb.update()
             view = self._ovsdb.bridge(self._name) or view
             if not self._bridge.disturbed():
-                return errors
+                foreign = self._bridge.foreign(beside=self._beside)
+                self._look_again()
+                return errors if foreign is None else dict.fromkeys(errors, foreign)
         raise DataplaneError(f"another program changes our flows of bridge {self._name} as fast as they are repaired")
 
     def _attempt(self, ports: list[CoveredPort], state: HostState, view: BridgeView) -> dict[str, str | None]:
@@ -165,9 +167,6 @@ class OpenvswitchDataplane:
         if view.fail_mode != "secure":
             open_ = f"bridge {self._name} would let everything pass when its switch restarts: "
             errors = dict.fromkeys(errors, f"{open_}ovs-vsctl set-fail-mode {self._name} secure")
-        foreign = self._bridge.foreign(beside=self._beside)
-        if foreign is not None:
-            errors = dict.fromkeys(errors, foreign)
         return errors
 
     def watched(self) -> Collection[int]:
@@ -181,10 +180,13 @@ class OpenvswitchDataplane:
     def counters(self) -> Collection[Reading]:
         """What all rules in force have counted; see ``Dataplane.counters``."""
         try:
-            return self._bridge.counters()
+            found = self._bridge.counters()
         except (PortwardError, OSError) as error:
             _log.warning("counts_not_read", bridge=self._name, reason=str(error))
+            self._ovsdb.wake()  # the connection is lost, and is to be made again
             return ()
+        self._look_again()
+        return found
 
     def cleanup(self) -> tuple[str, ...]:
         """Remove our flows, the reflector and the zones' marks; see ``Dataplane.cleanup``."""
@@ -216,6 +218,11 @@ class OpenvswitchDataplane:
         self._reflector.close()
         self._ovsdb.close()
         self._watch.close()
+
+    def _look_again(self) -> None:
+        """Wake whoever waits, if the switch said something among its answers: nothing is readable any more."""
+        if self._bridge.has_news():
+            self._ovsdb.wake()
 
     def _reflect(self) -> tuple[int | None, str | None]:
         """The port of what answers rejected packets, and what is wrong with it."""
@@ -255,13 +262,18 @@ class OpenvswitchDataplane:
             select.select(self._ovsdb.filenos(), [], [], left)
 
     def _take_zones(self, found: Found) -> dict[str, int]:
-        """The zone of each port found; one that is new to it is empty, and written down, before it is used."""
+        """The zone of each port found; one that is new to it is empty, and each is written down, before it is used.
+
+        A port that comes back on another interface before anybody saw it gone has its zone, and that knows of none.
+        """
         kept = {id_: interface.zone for id_, interface in found.interfaces.items()}
         zones, new = self._zones.give(kept)
         for id_ in new:
             self._bridge.flush_zone(zones[id_])
-        if new:
-            self._ovsdb.set_zones({found.interfaces[id_].name: zones[id_] for id_ in new})
+        if zones != kept:
+            self._ovsdb.set_zones(
+                {found.interfaces[id_].name: zone for id_, zone in zones.items() if zone != kept[id_]}
+            )
         return zones
 
     def _say(self, found: Found) -> None:

@@ -14,6 +14,7 @@ from typing import NamedTuple
 
 from portward.dataplane.openvswitch.codec import (
     Command,
+    decode_event,
     decode_flows,
     decode_ports,
     decode_removed,
@@ -21,7 +22,7 @@ from portward.dataplane.openvswitch.codec import (
     encode_flow_request,
     encode_match,
 )
-from portward.dataplane.openvswitch.flows import Flow, FlowStats
+from portward.dataplane.openvswitch.flows import Flow, FlowKey, FlowStats
 from portward.dataplane.protocol import DataplaneError
 
 _VERSION = 5
@@ -62,9 +63,9 @@ class FlowChange(NamedTuple):
 
 
 class FlowEvent(NamedTuple):
-    """Somebody else added, removed or changed a flow."""
+    """Somebody else added, removed or changed a flow. One with fields unknown to us has no match."""
 
-    table: int
+    key: FlowKey
     cookie: int
 
 
@@ -192,6 +193,11 @@ class OpenflowConnection:
         events, self._events = self._events, []
         return events
 
+    @property
+    def has_events(self) -> bool:
+        """Whether there are events that came with something else: the descriptor says nothing of them."""
+        return bool(self._events)
+
     def removed(self) -> list[FlowStats]:
         """Flows that are gone since this was last asked, of those that were added as ``told``."""
         removed, self._removed = self._removed, []
@@ -276,8 +282,7 @@ class OpenflowConnection:
         while at < len(body):
             length, event = struct.unpack_from("!HH", body, at)
             if event in (_ADDED, _REMOVED, _MODIFIED):
-                table = body[at + 4]
-                self._events.append(FlowEvent(table, struct.unpack_from("!Q", body, at + 16)[0]))
+                self._events.append(FlowEvent(*decode_event(body[at : at + length])))
             at += length
 
     def _send(self, data: bytes, deadline: float) -> None:

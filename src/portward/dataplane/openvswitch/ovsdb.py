@@ -91,6 +91,10 @@ class Ovsdb:
                 break
         self._wake.end()
 
+    def wake(self) -> None:
+        """Have the descriptor be readable until the next ``update``."""
+        self._wake.again()
+
     def bridge(self, name: str) -> BridgeView | None:
         """The bridge as the database last had it; ``None``: there is none, or nothing is known yet."""
         return self._views.bridge(name, self._idl.tables["Bridge"].rows.values(), self._idl.change_seqno)

@@ -195,6 +195,9 @@ def _state(userspace: bool) -> Iterator[Flow]:
                 (Field.CT_TP_DST, first[1]),
             ]
             yield flow(table, 120, conditions)
+    # Nor the type of neighbour discovery, of which connection tracking knows nothing, if the first one is short.
+    short: list[Asked] = [(Field.ETH_TYPE, IPV6), Condition(Field.IP_FRAG, 1, 1), _ct(trk=True, inv=True)]
+    yield flow(table, 120, [*short, flag(past_egress=False, secured=True)])
     yield flow(table, 90, [_ct(trk=True, inv=True)])
     yield flow(table, 90, [_ct(trk=True, rel=True)])  # an error about what is not accepted now: never judged
     yield flow(table, 80, [_ct(trk=True, inv=False)], judge)
@@ -254,7 +257,8 @@ def _admit(beside: bool) -> Iterator[Flow]:
 
 def _deliver() -> Iterator[Flow]:
     table, again = Table.DELIVER, Resubmit(Table.DELIVER)
-    tagged = (Move(Field.VLAN_TCI, Field.REG13, 12), PopVlan(), again)
+    # The outer tag alone says which network: with a second one, that a switch may be set to see, it goes nowhere.
+    tagged = (Move(Field.VLAN_TCI, Field.REG13, 12), PopVlan(), set_bit(Bits.TRUNK, False), again)
     yield flow(table, 900, [_TAGGED, flag(trunk=True)], *tagged)
     yield flow(table, 890, [_TAGGED])
     learn = Learn(Table.LEARNT, 100, _LEARNT_TIMEOUT, _LEARNT_LIMIT, LEARNT_COOKIE)

@@ -1,0 +1,103 @@
+"""What others change on the bridge is noticed by an agent that sleeps until it is woken, however it comes to know."""
+
+import select
+from collections.abc import Iterator
+
+import pytest
+
+from fake_switch.wire import encode
+from packets.builders import ALLOW_ALL, Guard, both, policy
+from packets.machines import Machine, Machines, machines_on_a_bridge
+
+RED, BLUE, ROUTER = Machine("red", 11), Machine("blue", 12), Machine("router", 1)
+PORT, DENIED = 9001, 9002
+GUARD = Guard(ingress=policy(both("deny", "udp", DENIED), both("allow")), egress=ALLOW_ALL)
+_QUIET = 0.3
+
+
+@pytest.fixture(scope="module")
+def lab() -> Iterator[Machines]:
+    with machines_on_a_bridge() as made:
+        made.admit(ROUTER)
+        made.add(RED, BLUE)
+        made.plug(RED, BLUE)
+        made.enforce({RED: GUARD, BLUE: GUARD})
+        yield made
+
+
+@pytest.fixture(autouse=True)
+def asleep(lab: Machines) -> None:
+    """Nothing is to be done."""
+    wake(lab)
+
+
+def wake(lab: Machines) -> set[str]:
+    """Be an agent whom nothing but the dataplane wakes: the errors of the last report, once it is quiet."""
+    errors: set[str] = set()
+    while select.select(list(lab.dataplane.watched()), [], [], _QUIET)[0]:
+        errors = {port.error for port in lab.dataplane.apply(lab.state).ports if port.error}
+    return errors
+
+
+def denials(lab: Machines) -> list[str]:
+    """The matches of the flows that deny, as ovs-ofctl takes them."""
+    listed = lab.ofctl("--no-stats", "dump-flows", "br-int", "table=157").splitlines()
+    found = [line.partition(", ")[2].partition(" actions=") for line in listed if f"ct_tp_dst={DENIED}" in line]
+    return [match.replace("send_flow_rem ", "").replace(" ", "") for match, _, actions in found if actions == "drop"]
+
+
+@pytest.mark.parametrize("noticed", [True, False], ids=["noticed", "unnoticed"])
+def test_a_flow_of_ours_in_whose_place_another_came_and_went_is_back(lab: Machines, noticed: bool) -> None:
+    """It has the cookie of the other, and so has what the switch tells of its end."""
+    matches = denials(lab)
+    assert len(matches) == 2
+    for match in matches:
+        lab.ofctl("add-flow", "br-int", f"{match},actions=drop")
+    if noticed:
+        wake(lab)
+    for match in matches:
+        lab.ofctl("--strict", "del-flows", "br-int", match)
+    assert wake(lab) == set()
+    assert denials(lab) == matches
+    assert lab.send(BLUE, BLUE.udp(RED, DENIED), BLUE.udp(RED, DENIED, 6)) == {}
+
+
+def test_flows_that_go_around_ours_are_told_though_nothing_comes_after_them(lab: Machines) -> None:
+    lab.ofctl("add-flow", "br-int", "table=0,priority=65535,actions=drop")
+    assert any("another program has flows in table 0" in error for error in wake(lab))
+    lab.ofctl("--strict", "del-flows", "br-int", "table=0,priority=65535")
+    assert wake(lab) == set()
+
+
+def test_flows_that_vanish_as_counters_are_read_are_put_back(lab: Machines) -> None:
+    matches = denials(lab)
+    assert matches
+    lab.ofctl("del-flows", "br-int", "table=157")
+    lab.dataplane.counters()
+    assert wake(lab) == set()
+    assert denials(lab) == matches
+
+
+def test_a_switch_that_is_lost_as_counters_are_read_is_followed_again(lab: Machines) -> None:
+    matches = denials(lab)
+    assert matches
+    with lab.stopped_vswitchd():
+        assert lab.dataplane.counters() == ()
+    wake(lab)
+    lab.ofctl("del-flows", "br-int", "table=157")
+    assert wake(lab) == set()
+    assert denials(lab) == matches
+
+
+def test_a_port_that_comes_back_before_it_was_seen_gone_keeps_its_connections_over_a_restart(lab: Machines) -> None:
+    lab.send(ROUTER, ROUTER.arp(RED))  # the bridge learns where the router is
+    opened = ROUTER.udp(RED, PORT, source_port=44000)
+    assert lab.send(ROUTER, opened) == {RED.name: [encode(opened)]}
+    ids = f"external_ids:iface-id={RED.id}"
+    again = ("add-port", "br-int", RED.device, f"tag={RED.network}", "--", "set", "interface", RED.device, ids)
+    lab.vsctl("del-port", "br-int", RED.device, "--", *again)
+    wake(lab)
+    lab.restart_dataplane()
+    lab.enforce({RED: Guard(ingress=GUARD.ingress), BLUE: GUARD})  # what it says itself is denied from now on
+    assert lab.send(RED, opened.reply()) == {ROUTER.name: [encode(opened.reply())]}
+    lab.enforce({RED: GUARD, BLUE: GUARD})
