@@ -17,7 +17,8 @@ from portward.channel.messages import encode
 from portward.config import Quotas, Settings
 from portward.model import Stratum
 from portward.service.address_sets import members_of
-from portward.service.hosts import host_index, policies_by_id
+from portward.service.hosts import host_index
+from portward.service.policy_values import policies_by_id
 from portward.store import Store
 from wire.conftest import Api, running, settings
 from wire.contract.cloud import GROUP, POLICY, PORT, RULE, Personas, write_users

@@ -23,7 +23,8 @@ from portward.channel.messages import (
 )
 from portward.model import Action, Policy, Rule
 from portward.service.address_sets import changes_since, versions_of
-from portward.service.hosts import Mark, host_index, policies_by_id
+from portward.service.hosts import Mark, host_index
+from portward.service.policy_values import policies_by_id
 
 #: Bytes of encoded policies that are kept; a policy of 1,000 rules takes about 200,000.
 CACHE_SIZE = 64 * 1024 * 1024

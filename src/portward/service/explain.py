@@ -30,7 +30,8 @@ from portward.service.address_sets import members_of, versions_of
 from portward.service.context import Context
 from portward.service.effective import HIDDEN_NAME
 from portward.service.errors import InvalidInput
-from portward.service.hosts import NotCoverable, covered_port, policies_by_id
+from portward.service.hosts import NotCoverable, covered_port
+from portward.service.policy_values import policies_by_id
 from portward.service.ports import find_port
 from portward.service.rows import Narrow, visible
 from portward.store import tables

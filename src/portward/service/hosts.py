@@ -1,17 +1,16 @@
 """From the database to the values of the model: what one host must enforce.
 
-Text as the user wrote it becomes canonical here and nowhere else. Every function reads with a constant number of
-SQL statements, however many ports, groups and rules there are; call them in one snapshot when their answers must
+Text as the user wrote it becomes canonical here and in ``policy_values``, and nowhere else. Every function reads with a constant number of
+SQL statements, however many ports and groups there are; call them in one snapshot when their answers must
 agree. Refused here: judging. Who may see or change what, and whether a change is admissible, is decided before it
 is stored; a stored value that the model does not admit is an error of the whole answer, because half a state must
 not be enforced. The one exception is a device name that no Linux device can have: that port's binding is ``None``,
 its host reports it, and the rest of the host is enforced.
 """
 
-from collections.abc import Collection, Iterable, Sequence
+from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 from datetime import datetime
-from functools import lru_cache
 from ipaddress import ip_address, ip_network
 from typing import Any, NamedTuple
 
@@ -20,35 +19,20 @@ from sqlalchemy.orm import Session, aliased
 
 from portward.channel.messages import Index
 from portward.model import (
-    DCCP,
-    ICMP,
-    ICMPV6,
-    SCTP,
-    TCP,
-    UDP,
-    Action,
     AddressPair,
     Binding,
     CoveredPort,
     Group,
     InvalidValue,
-    IPVersion,
-    Policy,
     Port,
     PortKind,
-    PortRange,
     PortwardError,
-    Prefix,
-    Rule,
     Stratum,
     port_kind,
 )
 from portward.service.strata import ORDER
 from portward.store import tables
 
-_PROTOCOLS = {"icmp": ICMP, "tcp": TCP, "udp": UDP, "dccp": DCCP, "ipv6-icmp": ICMPV6, "sctp": SCTP}
-#: Addresses and ports whose values are kept: to take them apart costs more than the rest of a rule.
-_CACHED = 65536
 #: How the owners of the network's own ports begin: DHCP, routers, gateways.
 _NETWORK = "network:"
 _Ingress = aliased(tables.FirewallPolicy)
@@ -170,48 +154,6 @@ def covered_port(session: Session, port_id: str) -> CoveredPort:
     return found[0]
 
 
-def policies_by_id(session: Session, ids: Collection[str]) -> dict[str, Policy]:
-    """The policies with these ``ids``, with all their rules, in one statement. Unknown ids are left out.
-
-    Raises:
-        InvalidValue: the database holds a rule that the model does not admit.
-    """
-    policy, place, rule = tables.FirewallPolicy, tables.PolicyRule, tables.FirewallRule
-    query: Select[*tuple[Any, ...]] = (
-        select(
-            policy.id.label("policy_id"),
-            policy.version,
-            rule.id,
-            rule.action,
-            rule.enabled,
-            rule.ip_version,
-            rule.protocol,
-            rule.source_ip_address,
-            rule.destination_ip_address,
-            rule.source_address_group_id,
-            rule.destination_address_group_id,
-            rule.source_firewall_group_id,
-            rule.destination_firewall_group_id,
-            rule.source_port,
-            rule.destination_port,
-            rule.icmp_type,
-            rule.icmp_code,
-        )
-        .outerjoin(place, place.policy_id == policy.id)
-        .outerjoin(rule, rule.id == place.rule_id)
-        .where(policy.id.in_(ids))
-        .order_by(policy.id, place.position)
-    )
-    versions: dict[str, int] = {}
-    rules: dict[str, list[Rule]] = {}
-    for row in session.execute(query):
-        versions[row.policy_id] = row.version
-        of_policy = rules.setdefault(row.policy_id, [])
-        if row.id is not None:
-            of_policy.append(_rule(*row[2:]))
-    return {id_: Policy(id=id_, version=version, rules=tuple(rules[id_])) for id_, version in versions.items()}
-
-
 def _covered(which: ColumnElement[bool], *, outer: bool = False) -> Select[*tuple[Any, ...]]:
     """A row for each port and group that covers it, in the order of groups; ``outer``: also for ports in none."""
     port, member, group = tables.Port, tables.GroupPort, tables.FirewallGroup
@@ -309,62 +251,3 @@ def _binding(row: Row[*tuple[Any, ...]], kind: PortKind) -> Binding | None:
         return Binding(netns=f"qrouter-{row.device_id}", device=f"qr-{row.id[:11]}")
     except (InvalidValue, TypeError):
         return None
-
-
-#: A policy is read as a whole whatever changed in it, and nearly all of its rules are what they were.
-@lru_cache(maxsize=_CACHED)
-def _rule(
-    id_: str,
-    action: str,
-    enabled: bool,
-    ip_version: IPVersion,
-    protocol: str | None,
-    source: str | None,
-    destination: str | None,
-    source_address_group: str | None,
-    destination_address_group: str | None,
-    source_firewall_group: str | None,
-    destination_firewall_group: str | None,
-    source_port: str | None,
-    destination_port: str | None,
-    icmp_type: int | None,
-    icmp_code: int | None,
-) -> Rule:
-    """The rule whose columns are these, in the order in which ``policies_by_id`` reads them."""
-    try:
-        return Rule(
-            id=id_,
-            action=Action(action),
-            enabled=enabled,
-            ip_version=ip_version,
-            protocol=_protocol(protocol),
-            source=_prefix(source),
-            destination=_prefix(destination),
-            source_set=source_address_group or source_firewall_group,
-            destination_set=destination_address_group or destination_firewall_group,
-            source_port=_port_range(source_port),
-            destination_port=_port_range(destination_port),
-            icmp_type=icmp_type,
-            icmp_code=icmp_code,
-        )
-    except ValueError as error:
-        raise InvalidValue(f"firewall rule {id_} in the database: {error}") from error
-
-
-def _protocol(text: str | None) -> int | None:
-    if text is None:
-        return None
-    return _PROTOCOLS[text] if text in _PROTOCOLS else int(text)
-
-
-@lru_cache(maxsize=_CACHED)
-def _prefix(text: str | None) -> Prefix | None:
-    return None if text is None else ip_network(text, strict=False)
-
-
-@lru_cache(maxsize=_CACHED)
-def _port_range(text: str | None) -> PortRange | None:
-    if text is None:
-        return None
-    bounds: Sequence[str] = text.split(":")
-    return PortRange(int(bounds[0]), int(bounds[-1]))

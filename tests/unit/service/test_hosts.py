@@ -5,7 +5,8 @@ from ipaddress import ip_address, ip_network
 import pytest
 
 from portward.model import AddressPair, Binding, Group, InvalidValue, PortKind, PortRange
-from portward.service.hosts import NO_MARK, NotCoverable, covered_port, host_index, marks, policies_by_id
+from portward.service.hosts import NO_MARK, NotCoverable, covered_port, host_index, marks
+from portward.service.policy_values import policies_by_id
 from unit.service.database import (
     add_group,
     add_policy,
