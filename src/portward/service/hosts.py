@@ -1,11 +1,11 @@
 """From the database to the values of the model: what one host must enforce.
 
-Text as the user wrote it becomes canonical here and in ``policy_values``, and nowhere else. Every function reads with a constant number of
-SQL statements, however many ports and groups there are; call them in one snapshot when their answers must
-agree. Refused here: judging. Who may see or change what, and whether a change is admissible, is decided before it
-is stored; a stored value that the model does not admit is an error of the whole answer, because half a state must
-not be enforced. The one exception is a device name that no Linux device can have: that port's binding is ``None``,
-its host reports it, and the rest of the host is enforced.
+Text as the user wrote it becomes canonical here and in ``policy_values``, nowhere else. Every function reads with a
+constant number of SQL statements, however many ports and groups there are; call them in one snapshot when their
+answers must agree. Refused here: judging. Who may see or change what, and whether a change is admissible, is decided
+before it is stored; a stored value that the model does not admit is an error of the whole answer, because half a
+state must not be enforced. The one exception is a device name that no Linux device can have: that port's binding is
+``None``, its host reports it, and the rest of the host is enforced.
 """
 
 from collections.abc import Collection, Iterable

@@ -1,6 +1,6 @@
 """The tables. The database is the only state of the service; replicas of the API are equal.
 
-What a user wrote is kept as written; the values that hosts enforce are made from it by ``service.hosts``.
+What a user wrote is kept as written; ``service.hosts`` and ``service.policy_values`` make of it what hosts enforce.
 Ids are lower-case UUIDs with dashes, times are UTC. ``Alembic`` migrations in ``store/migrations`` build the
 same tables; a test compares the two.
 """
