@@ -8,6 +8,8 @@ import pytest
 from fake_switch.wire import encode
 from packets.builders import ALLOW_ALL, Guard, both, policy
 from packets.machines import Machine, Machines, machines_on_a_bridge
+from portward.dataplane.openvswitch.bridge import Step
+from portward.dataplane.openvswitch.driver import OpenvswitchDataplane
 
 RED, BLUE, ROUTER = Machine("red", 11), Machine("blue", 12), Machine("router", 1)
 PORT, DENIED = 9001, 9002
@@ -76,6 +78,23 @@ def test_flows_that_vanish_as_counters_are_read_are_put_back(lab: Machines) -> N
     lab.dataplane.counters()
     assert wake(lab) == set()
     assert denials(lab) == matches
+
+
+@pytest.mark.parametrize("when", list(Step))
+def test_a_machine_that_goes_to_another_network_during_a_change_is_there_after_it(lab: Machines, when: Step) -> None:
+    def move(step: Step) -> None:
+        if step is when:
+            lab.vsctl("set", "port", RED.device, "tag=7")
+
+    lab.dataplane.close()
+    lab.dataplane = OpenvswitchDataplane(run_dir=lab.run_dir, netns=lab.netns, on_step=move)
+    assert lab.enforce({RED: GUARD, BLUE: GUARD})
+    wake(lab)
+    assert RED.name not in lab.send(BLUE, BLUE.udp(RED, PORT), BLUE.udp(RED, PORT, 6))
+    lab.restart_dataplane()
+    lab.vsctl("set", "port", RED.device, f"tag={RED.network}")
+    lab.enforce({RED: GUARD, BLUE: GUARD})
+    assert lab.send(BLUE, BLUE.udp(RED, PORT)).keys() == {RED.name}
 
 
 def test_a_switch_that_is_lost_as_counters_are_read_is_followed_again(lab: Machines) -> None:

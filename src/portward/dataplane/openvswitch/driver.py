@@ -113,8 +113,7 @@ class OpenvswitchDataplane:
         self._sets.update(state.sets)
         for _ in range(_ATTEMPTS):
             errors = self._attempt(ports, state, view)
-            self._ovsdb.update()
-            view = self._ovsdb.bridge(self._name) or view
+            # What the database says meanwhile is not taken: it wakes whoever waits, and is enforced then.
             if not self._bridge.disturbed():
                 foreign = self._bridge.foreign(beside=self._beside)
                 self._look_again()
