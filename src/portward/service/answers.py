@@ -52,6 +52,7 @@ class Answer:
 class Bodies:
     """Encoded policies by id and version, those used last, for all hosts. Safe to use from many threads.
 
+    Rules that are disabled are not in them: a change of one, the set that it named deleted, is no new version.
     For agents one release older (``older``) they are kept apart: without what those do not know, and only narrower.
     A version is trusted to mean one content for as long as this lives: start anew after restoring a backup.
     """
@@ -74,7 +75,10 @@ class Bodies:
         missing = versions.keys() - found.keys()
         if missing:
             for policy in policies_by_id(session, missing).values():
-                told = _narrowed(policy) if older else policy
+                decides = tuple(rule for rule in policy.rules if rule.enabled)
+                told = msgspec.structs.replace(policy, rules=decides)
+                if older:
+                    told = _narrowed(told)
                 content = encode(told)
                 sets = frozenset[str]().union(*(rule.sets for rule in told.rules))
                 found[policy.id] = Body(content, hash_body(content), sets)

@@ -150,6 +150,24 @@ def test_a_set_that_no_rule_of_the_host_names_any_more_is_gone(made: Callable[..
     assert (bytes(host.sent[-1].index), host.sent[-1].sets) == (b"null", ())
 
 
+def test_what_becomes_of_a_disabled_rule_and_of_the_set_that_it_named_does_not_keep_a_host_from_its_state(
+    made: Callable[..., Host],
+) -> None:
+    host = made("10.0.0.0/24")
+    world = host.world
+    other = str(world.call(address_groups.create_address_group, AddressGroupValues()).row.id)
+    rule = world.rule(action="allow", source_address_group_id=other, enabled=False)
+    world.call(policies.insert_rule, host.policy, rule)
+    assert host.poll() == {"10.0.0.0/24"}
+    world.call(rules.update_rule, rule, RuleValues(source_address_group_id=None))
+    world.call(address_groups.delete_address_group, other)
+    host.add("10.0.1.0/24")
+    assert host.poll() == {"10.0.0.0/24", "10.0.1.0/24"}
+    host.bodies = Bodies()  # of another server, or of this one restarted
+    host.add("10.0.2.0/24")
+    assert host.poll() == {"10.0.0.0/24", "10.0.1.0/24", "10.0.2.0/24"}
+
+
 def test_a_set_that_is_not_what_its_version_once_meant_is_asked_for_whole(made: Callable[..., Host]) -> None:
     host = made("10.0.0.1/32")
     host.poll()
