@@ -8,6 +8,7 @@ import pytest
 from fake_switch.wire import encode
 from packets.builders import ALLOW_ALL, Guard, both, policy
 from packets.machines import Machine, Machines, machines_on_a_bridge
+from portward.dataplane.openvswitch import openflow
 from portward.dataplane.openvswitch.bridge import Step
 from portward.dataplane.openvswitch.driver import OpenvswitchDataplane
 
@@ -31,6 +32,12 @@ def lab() -> Iterator[Machines]:
 def asleep(lab: Machines) -> None:
     """Nothing is to be done."""
     wake(lab)
+
+
+@pytest.fixture
+def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A switch that does nothing is given up soon."""
+    monkeypatch.setattr(openflow, "_PATIENCE", 0.3)
 
 
 def wake(lab: Machines) -> set[str]:
@@ -80,6 +87,21 @@ def test_flows_that_vanish_as_counters_are_read_are_put_back(lab: Machines) -> N
     assert denials(lab) == matches
 
 
+@pytest.mark.usefixtures("impatient")
+def test_what_is_no_more_to_be_enforced_is_tried_again_while_the_switch_does_nothing(lab: Machines) -> None:
+    guarded, none = lab.state, lab.state_of({})
+    lab.enforce({RED: Guard(), BLUE: Guard()})  # no rules, whose counts would be asked for first
+    with lab.stopped_vswitchd():
+        for _ in range(2):
+            assert lab.dataplane.apply(none).ports == ()
+            assert lab.dataplane.unfinished()
+    lab.dataplane.apply(none)
+    assert not lab.dataplane.unfinished()
+    assert lab.send(ROUTER, ROUTER.udp(RED, PORT)) == {}
+    lab.state = guarded
+    lab.realise()
+
+
 @pytest.mark.parametrize("when", list(Step))
 def test_a_machine_that_goes_to_another_network_during_a_change_is_there_after_it(lab: Machines, when: Step) -> None:
     def move(step: Step) -> None:
@@ -97,6 +119,7 @@ def test_a_machine_that_goes_to_another_network_during_a_change_is_there_after_i
     assert lab.send(BLUE, BLUE.udp(RED, PORT)).keys() == {RED.name}
 
 
+@pytest.mark.usefixtures("impatient")
 def test_a_switch_that_is_lost_as_counters_are_read_is_followed_again(lab: Machines) -> None:
     matches = denials(lab)
     assert matches

@@ -266,7 +266,7 @@ class Bridge:
         connection.close()
         self._connection = None
         self._plan, self._wanted, self._stands, self._rules, self._going = Plan(), None, None, {}, {}
-        self._sent = {}
+        self._sent, self._realised = {}, False
 
     def _look(self) -> None:
         """Learn what flows of ours stand; the next change is made from these."""

@@ -30,6 +30,8 @@ from portward.model import CoveredPort, Direction, HostState, InvalidValue, Port
 _log = structlog.get_logger(__name__)
 #: How often a change that somebody else disturbs meanwhile is made again in one go.
 _ATTEMPTS = 3
+#: How many policies a packet may be asked of: a switch drops it when its tables lead back more than 63 times.
+_LONGEST_LIST = 50
 #: Seconds for which a database or a switch that is about to answer is waited for; later it wakes the agent.
 _MOMENT = 0.5
 _USERSPACE = "netdev"
@@ -81,13 +83,13 @@ class OpenvswitchDataplane:
 
     def apply(self, state: HostState) -> Report:
         """Enforce ``state`` on all VM ports of the host; see ``Dataplane.apply``."""
-        self._unfinished = False
+        ours, self._unfinished = self._unfinished or self._bridge.is_ours(), False
         ports = [covered for covered in state.ports if covered.port.kind is PortKind.VM]
         try:
             errors = self._enforce(ports, state)
         except (PortwardError, OSError) as error:
             errors = dict.fromkeys((covered.port.id for covered in ports), str(error))
-            self._unfinished = self._bridge.is_ours()
+            self._unfinished = ours or self._bridge.is_ours()
         except MemoryError:
             errors = dict.fromkeys(
                 (covered.port.id for covered in ports), "no memory is left for the flows of VM ports"
@@ -146,7 +148,7 @@ class OpenvswitchDataplane:
             if key not in profiles:
                 named = self._sets.of(sorted(egress.sets | ingress.sets))
                 profiles[key] = Profile(egress.parts, ingress.parts, tuple(named.values()))
-                inexact[key] = _inexact(userspace, egress, ingress)
+                inexact[key] = _too_long(egress, ingress) or _inexact(userspace, egress, ingress)
             errors[covered.port.id] = reflector_error or inexact[key]
         numbers = number_all(sorted(profiles))
         for covered in ports:
@@ -286,6 +288,17 @@ def _filtered(covered: CoveredPort, interface: InterfaceView, zone: int, profile
     assert interface.ofport is not None
     return FilteredPort(
         port=covered.port, ofport=interface.ofport, network=interface.tag or 0, zone=zone, profile=profile
+    )
+
+
+def _too_long(*lists: RuleList) -> str | None:
+    """What is wrong with lists of more policies than a switch can ask."""
+    longest = max(sum(bool(part.rules) for part in list_.parts) for list_ in lists)
+    if longest <= _LONGEST_LIST:
+        return None
+    return (
+        f"{longest} policies decide in one direction, and a switch can ask {_LONGEST_LIST}: what those do not decide "
+        "may be denied; put the rules of some together"
     )
 
 
