@@ -122,9 +122,9 @@ def with_sets(lists: dict[str, tuple[Part, ...]], devices: dict[str, str], **mem
 
 
 def test_a_member_that_comes_is_one_element_in_place_and_the_epoch_rises_behind_it() -> None:
-    lists, devices = {"a": by_sets(SET), "b": by_sets(SET, action="deny")}, {"qr-1": "a", "qr-2": "b"}
-    before = with_sets(lists, devices, one="10.0.0.1/32 10.0.0.3/32")
-    change = changed(before, with_sets(lists, devices, one="10.0.0.1/32 10.0.0.2/32 10.0.0.3/32"))
+    lists, devices = {"a": by_sets(SET), "b": by_sets(SET, OTHER)}, {"qr-1": "a", "qr-2": "b"}
+    before = with_sets(lists, devices, one="10.0.0.1/32 10.0.0.3/32", other="")
+    change = changed(before, with_sets(lists, devices, one="10.0.0.1/32 10.0.0.2/32 10.0.0.3/32", other=""))
     (message,) = change.edit
     assert f"v1/set/{SET}/4".encode() in message[1]
     assert [ip_address(key) for key in re.findall(rb"\x08\x00\x01\x00(....)", message[1], re.S)] == [
@@ -154,6 +154,43 @@ def test_a_set_is_made_anew_with_the_lists_that_use_it_when(
     assert change.remove.endswith(
         f"delete set inet portward v1/set/{SET}/4\ndelete set inet portward v1/set/{SET}/6\n"
     ), why
+
+
+def by_set(action: str, **named: str) -> Rule:
+    return Rule(id=str(UUID(int=7)), action=Action(action), **named)  # type: ignore[arg-type]
+
+
+def listed(*rules: Rule) -> tuple[Part, ...]:
+    return (Part(Stratum.TENANT, None, rules),)
+
+
+FROM, TO, NOT_FROM = (
+    by_set("allow", source_set=SET),
+    by_set("allow", destination_set=SET),
+    by_set("deny", source_set=SET),
+)
+
+
+@pytest.mark.parametrize(
+    ("lists", "after", "in_place"),
+    [
+        ([listed(FROM, FROM)], "10.0.0.9", True),
+        ([listed(NOT_FROM), listed(NOT_FROM)], "10.0.0.9", True),
+        ([listed(FROM, TO)], "10.0.0.1 10.0.0.9", True),
+        ([listed(FROM, TO)], "", True),
+        ([listed(FROM, TO)], "10.0.0.9", False),
+        ([listed(NOT_FROM, FROM)], "10.0.0.1 10.0.0.9", False),
+        ([listed(NOT_FROM), listed(FROM)], "10.0.0.1 10.0.0.9", False),
+    ],
+)
+def test_a_set_is_edited_in_place_only_where_no_packet_can_tell_half_an_edit(
+    lists: list[tuple[Part, ...]], after: str, in_place: bool
+) -> None:
+    named = dict(zip("ab", lists, strict=False))
+    devices = {f"qr-{key}": key for key in named}
+    change = changed(with_sets(named, devices, one="10.0.0.1"), with_sets(named, devices, one=after))
+    assert bool(change.edit) == in_place
+    assert (f"set v2/set/{SET}/4" in change.prepare) != in_place
 
 
 def test_two_sets_that_change_at_once_are_both_made_anew() -> None:

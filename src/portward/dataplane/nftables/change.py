@@ -7,8 +7,8 @@ any more. A change may die between any two of them; ``build``, which trusts noth
 
 The one thing that is edited in place are the elements of an address set, in a transaction before the switch: rules
 see them before the epoch rises, so what was accepted by the old members is judged once more. A packet must not see
-them with a list that changes as well, nor two sets that change at once: such sets are made anew, with the lists that
-use them.
+them with a list that changes as well, nor two sets that change at once, nor a set as it was in one rule and as it is in
+the next, where that decides: such sets are made anew, with the lists that use them.
 """
 
 from collections.abc import Collection, Iterable, Mapping
@@ -21,6 +21,7 @@ from portward.dataplane.nftables import ruleset, sets
 from portward.dataplane.nftables.epochs import Epochs
 from portward.dataplane.nftables.layout import Layout, Layouts
 from portward.dataplane.nftables.ruleset import BASE_CHAIN, TABLE, ReversePath
+from portward.dataplane.nftables.sets import Use
 from portward.dataplane.nftables.wanted import DeviceLists, Wanted
 from portward.model import Direction, check_device_name
 
@@ -43,10 +44,10 @@ class Installed(msgspec.Struct, frozen=True, kw_only=True):
     sets: dict[str, sets.InstalledSet]
     wanted: Wanted
 
-    def sets_of(self, key: ListKey) -> frozenset[str]:
-        """Ids of the address sets that the version of a list in force looks up."""
+    def uses(self, key: ListKey) -> Mapping[str, frozenset[Use]]:
+        """How the version of a list in force uses address sets, by their ids."""
         version = self.versions.get(key)
-        return frozenset() if version is None else version.layout.sets
+        return {} if version is None else version.layout.uses
 
 
 class Change(msgspec.Struct, frozen=True, kw_only=True):
@@ -107,7 +108,7 @@ class Planner(msgspec.Struct, frozen=True, kw_only=True):
         left = {key for device in {*gone, *moved} & old.devices.keys() for key in old.devices[device]}
         now, edits = _sets_after(installed, wanted, serial, {*written, *left})
         renewed = {id_ for id_, one in installed.sets.items() if id_ not in now or now[id_].serial != one.serial}
-        written += [key for key in wanted.lists if key not in written and installed.sets_of(key) & renewed]
+        written += [key for key in wanted.lists if key not in written and installed.uses(key).keys() & renewed]
         versions = {key: Version(serial, self.layouts.of(key, wanted.lists[key])) for key in written}
         new_sets = {id_: one for id_, one in now.items() if one.serial == serial}
         chains = self._epoch_chains(build, serial, epoch)
@@ -185,7 +186,15 @@ def _sets_after(
     ``changing`` are lists that are written anew, and those that a device leaves.
     """
     differ = [id_ for id_, members in wanted.sets.items() if _members(installed, id_) not in (None, members)]
-    in_place = len(differ) == 1 and not any(differ[0] in installed.sets_of(key) for key in changing)
+    in_place = (
+        len(differ) == 1
+        and not any(differ[0] in installed.uses(key) for key in changing)
+        and sets.may_edit(
+            installed.sets[differ[0]].members,
+            wanted.sets[differ[0]],
+            [use for key in installed.versions for use in installed.uses(key).get(differ[0], ())],
+        )
+    )
     after: dict[str, sets.InstalledSet] = {}
     edits: sets.Edit = ()
     for id_, members in wanted.sets.items():

@@ -31,7 +31,7 @@ from portward.compiler import (
     compile_rules,
 )
 from portward.dataplane.lists import ListKey, Part
-from portward.dataplane.nftables.sets import set_title
+from portward.dataplane.nftables.sets import Use, set_title, uses_of
 from portward.model import ICMP, ICMPV6, Action, IPVersion, Rule, Stratum
 from portward.model.packet import ICMP_INVERSE, ICMPV6_INVERSE
 
@@ -61,7 +61,7 @@ class Layout(msgspec.Struct, frozen=True, weakref=True):
     parts: tuple[Part, ...]  # that it is of
     body: str
     objects: tuple[tuple[str, str], ...]  # (kind, title); what an object leads to stands behind it
-    sets: frozenset[str]  # ids of the address sets that it looks up
+    uses: Mapping[str, frozenset[Use]]  # of each address set that it looks up, by id
 
     def text(self, root: str, refuse: str, serials: Mapping[str, int]) -> str:
         """The body of a table block. The version is entered by ``root`` and ``root/reply``; ``refuse`` rejects.
@@ -69,7 +69,7 @@ class Layout(msgspec.Struct, frozen=True, weakref=True):
         ``serials`` are those of the changes that made the address sets that it names.
         """
         body = self.body.replace(_ROOT, root).replace(_REFUSE, refuse)
-        for id_ in self.sets:
+        for id_ in self.uses:
             for version in BITS:
                 body = body.replace(f"${id_}/{version}", set_title(serials[id_], id_, version))
         return body
@@ -232,8 +232,8 @@ class _Writer:
     def layout(self, parts: tuple[Part, ...]) -> Layout:
         """All that was collected, as the layout of ``parts``."""
         ordered = sorted(self._objects, key=itemgetter(0))
-        sets = frozenset[str]().union(*(rule.sets for part in parts for rule in part.rules))
-        return Layout(parts, "".join(self._text), tuple((kind, title) for _, kind, title in ordered), sets)
+        objects = tuple((kind, title) for _, kind, title in ordered)
+        return Layout(parts, "".join(self._text), objects, uses_of(rule for part in parts for rule in part.rules))
 
     def stratum(self, entry: str, name: str, form: Form, ways: Sequence[_Way]) -> None:
         """The chains of a stratum, entered by ``entry``, below all that was collected before."""

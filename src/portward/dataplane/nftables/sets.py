@@ -7,16 +7,18 @@ Elements are changed by messages of our own making: libnftables reads the whole 
 """
 
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
+from typing import NamedTuple
 
 import msgspec
 
-from portward.compiler import BITS
+from portward.compiler import BITS, Field
 from portward.dataplane.addresses import Members
 from portward.dataplane.nftables.netlink import attribute
 from portward.dataplane.nftables.ruleset import TABLE, name
-from portward.model import IPVersion, Prefix
+from portward.model import Action, IPVersion, Prefix, Rule
 
 #: linux/netfilter/nf_tables.h: add and delete elements of a set.
 _ADD, _DELETE = 10 << 8 | 12, 10 << 8 | 14
@@ -30,6 +32,23 @@ class InstalledSet(msgspec.Struct, frozen=True):
 
     serial: int  # of the change that made it
     members: Members
+
+
+class Use(NamedTuple):
+    """In which field a rule looks an address set up, and what it does with what the set holds."""
+
+    field: Field
+    action: Action
+
+
+def uses_of(rules: Iterable[Rule]) -> dict[str, frozenset[Use]]:
+    """How ``rules`` use address sets, by the ids of these."""
+    found: dict[str, set[Use]] = defaultdict(set)
+    for rule in rules:
+        for field, id_ in ((Field.SOURCE, rule.source_set), (Field.DESTINATION, rule.destination_set)):
+            if id_ is not None:
+                found[id_].add(Use(field, rule.action))
+    return {id_: frozenset(uses) for id_, uses in found.items()}
 
 
 def set_title(serial: int, id_: str, version: IPVersion) -> str:
@@ -51,6 +70,21 @@ def sets_text(sets: dict[str, InstalledSet]) -> str:
             title = set_title(installed.serial, id_, version)
             text += f"set {title} {{\n  type ipv{version}_addr\n  flags interval\n{content}}}\n"
     return text
+
+
+def may_edit(before: Members, after: Members, uses: Collection[Use]) -> bool:
+    """Whether a packet that is looked up several times, some before and some after an edit, is decided as all or none.
+
+    So it is when all rules of it do the same, and the one address of the packet that is looked up, or else all that
+    change, come or go alike: what the set says of the packet then changes once, in one direction.
+    """
+    one_action = len({use.action for use in uses}) <= 1
+    one_field = len({use.field for use in uses}) <= 1
+    came, gone = (
+        any(one.prefixes[version] - other.prefixes[version] for version in BITS)
+        for one, other in ((after, before), (before, after))
+    )
+    return one_action and (one_field or not (came and gone))
 
 
 #: Messages of netlink, type and body, that are one transaction.
