@@ -18,7 +18,7 @@ import structlog
 
 from portward.dataplane.openvswitch.codec import Command, encode_actions
 from portward.dataplane.openvswitch.flows import Conjunction, Field, Flow, FlowKey, FlowStats, Load
-from portward.dataplane.openvswitch.layout import COOKIE, COOKIE_MASK, LEARNT_COOKIE, Table
+from portward.dataplane.openvswitch.layout import COOKIE, COOKIE_MASK, LEARNT_COOKIE, MARK_BITS, Table
 from portward.dataplane.openvswitch.openflow import FlowChange, OpenflowConnection, Refused
 from portward.dataplane.openvswitch.plan import Plan, Wanted, changes, plan
 from portward.dataplane.openvswitch.tables import HOOKED, TO_EGRESS, flow
@@ -33,9 +33,9 @@ _WATCHED = sorted({*Table, *HOOKED} - {Table.LEARNT, Table.TICK})
 _ROUNDS = 2
 #: Written by the switch itself, or to no purpose but to wake it: no part of what is wanted.
 _NOT_PLANNED = (Table.LEARNT, Table.TICK)
-#: Epochs grow by time, so that marks of an earlier life of the switch are never those of a later one: eight a second,
+#: Epochs grow by time, so that marks of an earlier life of the switch are never those of a later one: two a second,
 #: from 2023 to 2040.
-_EPOCHS_A_SECOND, _EPOCHS_FROM = 8, 1_700_000_000
+_EPOCHS_A_SECOND, _EPOCHS_FROM = 2, 1_700_000_000
 
 
 class Step(StrEnum):
@@ -274,7 +274,7 @@ class Bridge:
         self._stands = {stats.key: stats for stats in found if stats.key.table not in _NOT_PLANNED}
         self._plan, self._wanted = Plan(), None
         marks = [
-            condition.value
+            condition.value >> MARK_BITS
             for stats in found
             if stats.key.table == Table.STATE
             for condition in stats.key.match

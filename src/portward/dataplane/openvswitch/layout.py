@@ -63,6 +63,9 @@ COOKIE, COOKIE_MASK = 0x7077 << 48, 0xFFFF << 48
 #: That of flows that the switch writes itself.
 LEARNT_COOKIE = COOKIE | 1 << 32
 
+#: The lowest bits of a connection's mark, which say what lists accepted it; above them is the epoch.
+MARK_BITS = 2
+
 #: Priorities of hooks in others' tables: above all of theirs, or just above their NORMAL.
 HOOK_ABOVE, HOOK_BELOW = 65000, 50
 

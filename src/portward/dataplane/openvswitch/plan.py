@@ -67,7 +67,7 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
     cuts: dict[str, Cut] = {}  # by the id of a policy
     policies: dict[int, PolicyFlows] = {}  # by the number of a stretch
     pages: dict[tuple[int, int, int], sets.Source] = {}  # by table, page and IP version
-    epochs: dict[int, tuple[Profile, int]] = {}  # by profile: what is enforced, and the mark of what that accepted
+    epochs: dict[int, tuple[Profile, int]] = {}  # by profile: what is enforced, and the epoch of what that accepted
 
     @property
     def places(self) -> frozenset[Hashable]:
@@ -118,11 +118,11 @@ def plan(wanted: Wanted, before: Plan, epoch: int) -> Plan:
             known = profile, epoch
             epoch += 1
         epochs[number] = known
-        mark = epochs[number][1]
+        mine = epochs[number][1]
         section(
             ("profile", number),
-            (profile, mark, numbers, lookups),
-            profile_flows(number, mark, profile.egress, profile.ingress, numbers, lookups),
+            (profile, mine, numbers, lookups),
+            profile_flows(number, mine, profile.egress, profile.ingress, numbers, lookups),
         )
     _ports(wanted, section)
     return Plan(sections=sections, cuts=cuts, policies=policies, pages=pages, epochs=epochs)

@@ -24,9 +24,9 @@ from portward.dataplane.openvswitch.flows import (
     Load,
     Resubmit,
 )
-from portward.dataplane.openvswitch.layout import POSITION_BITS, POSITION_FIRST, STRATUM_SIZE, Table, flag
+from portward.dataplane.openvswitch.layout import MARK_BITS, POSITION_BITS, POSITION_FIRST, STRATUM_SIZE, Table, flag
 from portward.dataplane.openvswitch.sets import NO_SETS, PAGE_SIZE, Lookups, ask, conditions
-from portward.dataplane.openvswitch.tables import TRACKED_VALID, flow, to_position
+from portward.dataplane.openvswitch.tables import TRACKED_VALID, Asked, flow, to_position
 from portward.dataplane.protocol import DataplaneError
 from portward.model import DCCP, SCTP, IPVersion, PortRange, Prefix, Rule, Stratum
 from portward.model import Action as RuleAction
@@ -38,6 +38,8 @@ _GAP = 32
 #: The most rules of a stretch: with those before and after it, each has some room.
 LONGEST_STRETCH = 10_000
 _STRATA = list(Stratum)
+#: Bits of a mark, by whether the list that accepted the connection is the ingress list.
+_ACCEPTED_BY = {False: 1, True: 2}
 #: One condition for each value that a field may have: all of them together are what a rule asks of the field.
 _Alternatives = list[Condition | None]
 
@@ -129,16 +131,12 @@ def profile_flows(
         DataplaneError: a list has more steps than there are positions.
     """
     mine = (Field.REG10, profile)
-    fresh = Condition(Field.CT_MARK, epoch)
-    yield flow(Table.STATE, 100, [mine, TRACKED_VALID, fresh], Resubmit(Table.ADMIT))
+    yield from _accepted_flows(mine, epoch << MARK_BITS)
     if not egress and not ingress:
         # Nobody covers its ports: what connection tracking has no connection for passes, too.
         for unknown in (CtState.INV, CtState.REL):
             seen = Condition(Field.CT_STATE, CtState.TRK | unknown, CtState.TRK | unknown)
             yield flow(Table.STATE, 95, [mine, seen], Resubmit(Table.ADMIT))
-    for eth_type in _ETH_TYPE.values():
-        accept = (Commit(Field.REG11, epoch), Resubmit(Table.COMMITTED))
-        yield flow(Table.ALLOW, 100, [mine, (Field.ETH_TYPE, eth_type)], *accept)
     for to_vm, parts in ((False, egress), (True, ingress)):
         for position, actions in _walk(parts, numbers, lookups).items():
             if actions:
@@ -146,6 +144,32 @@ def profile_flows(
                 side = flag(to_vm=to_vm)
                 here = Condition(Field.REG15, at.value | side.value, (at.mask or 0) | (side.mask or 0))
                 yield flow(Table.NEXT, 100, [mine, here], *actions)
+
+
+def _accepted_flows(mine: tuple[Field, int], mark: int) -> Iterator[Flow]:
+    """What passes because its list accepted the connection, and how that is marked.
+
+    One list's word is not the other's: a machine that forwards sends packets with the tuple that they came with.
+    """
+    every = sum(_ACCEPTED_BY.values())
+    all_bits = (1 << Field.CT_MARK.bits) - 1
+    related = Condition(Field.CT_STATE, CtState.TRK | CtState.REL, CtState.TRK | CtState.INV | CtState.REL)
+    fresh = Condition(Field.CT_MARK, mark, all_bits & ~every)
+    yield flow(Table.STATE, 100, [mine, related, fresh], Resubmit(Table.ADMIT))
+    for to_vm, bit in _ACCEPTED_BY.items():
+        other = every & ~bit
+        accepted = Condition(Field.CT_MARK, mark | bit, all_bits & ~other)
+        for reply in (False, True):
+            valid = CtState.TRK | CtState.INV | CtState.RPL
+            state = Condition(Field.CT_STATE, CtState.TRK | CtState.RPL * reply, valid)
+            side = flag(past_egress=to_vm != reply)
+            yield flow(Table.STATE, 100, [mine, state, accepted, side], Resubmit(Table.ADMIT))
+        for eth_type in _ETH_TYPE.values():
+            here: list[Asked] = [mine, (Field.ETH_TYPE, eth_type), flag(to_vm=to_vm)]
+            onward = Resubmit(Table.COMMITTED)
+            yield flow(Table.ALLOW, 100, here, Commit(Field.REG11, mark | bit), onward)
+            before = Condition(Field.CT_MARK, mark | other)
+            yield flow(Table.ALLOW, 110, [*here, before], Commit(Field.REG11, mark | every), onward)
 
 
 def _walk(

@@ -61,6 +61,8 @@ def filtered_flows(port: FilteredPort) -> Iterator[Flow]:
         Load(Field.REG13, port.network),
         _port_bits(bits),
     )
+    # A copy of its own broadcast: the switch would not send it back anyway, and no rule is to count it.
+    yield flow(Table.INGRESS, 1100, [(Field.REG14, port.ofport), (Field.IN_PORT, port.ofport)])
     if port.port.port_security_enabled:
         for mac in macs_of(port.port):
             yield flow(Table.OWN, 100, _own(port, mac, OWN_MAC), set_bit(Bits.OWN))
