@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from packets.bare_switch import PATIENCE, BareSwitch, bare_switch, until
-from portward.dataplane.openvswitch.ovsdb import BridgeView, InterfaceView, Ovsdb
+from portward.dataplane.openvswitch.ovsdb import BridgeView, InterfaceView, KeptZone, Ovsdb
 from portward.dataplane.protocol import DataplaneError
 
 IFACE_ID = "9a3f7a1e-0000-4000-8000-000000000001"
@@ -148,10 +148,12 @@ def test_zones_are_in_the_database_when_the_call_returns_and_nothing_of_others_i
     switch: BareSwitch, ovsdb: Ovsdb
 ) -> None:
     switch.vsctl("set", "interface", "br-int", "external_ids:theirs=1", "external_ids:portward-zone=4096")
-    ovsdb.set_zones({"br-int": 4097, "gone": 4098})
-    assert switch.vsctl("get", "interface", "br-int", "external_ids") == '{portward-zone="4097", theirs="1"}\n'
-    follow(ovsdb, lambda: (seen := interface(ovsdb, "br-int")) is not None and seen.zone == 4097)
-    ovsdb.set_zones({"br-int": 4097})
+    zone = KeptZone(4097, IFACE_ID)
+    ovsdb.set_zones({"br-int": zone, "gone": KeptZone(4098, IFACE_ID)})
+    kept = switch.vsctl("get", "interface", "br-int", "external_ids")
+    assert kept == f'{{portward-zone="4097 {IFACE_ID}", theirs="1"}}\n'
+    follow(ovsdb, lambda: (seen := interface(ovsdb, "br-int")) is not None and seen.zone == zone)
+    ovsdb.set_zones({"br-int": zone})
     switch.vsctl("clear", "interface", "br-int", "external_ids")
 
 
@@ -159,10 +161,11 @@ def test_a_thousand_zones_are_one_change(switch: BareSwitch, ovsdb: Ovsdb) -> No
     names = [f"absent{number}" for number in range(1000)]
     switch.vsctl("--no-wait", *(word for name in names for word in ("--", "add-port", "br-int", name)))
     follow(ovsdb, lambda: len(view(ovsdb).interfaces) == 1001)
-    ovsdb.set_zones({name: 4096 + number for number, name in enumerate(names)})
+    wanted = {name: KeptZone(4096 + number, name) for number, name in enumerate(names)}
+    ovsdb.set_zones(wanted)
     zones = {seen.name: seen.zone for seen in view(ovsdb).interfaces}
     switch.vsctl("--no-wait", *(word for name in names for word in ("--", "del-port", "br-int", name)))
-    assert zones == {"br-int": None} | {name: 4096 + number for number, name in enumerate(names)}
+    assert zones == {"br-int": None} | wanted
 
 
 def test_what_came_in_during_a_change_still_wakes_whoever_waits(switch: BareSwitch, ovsdb: Ovsdb) -> None:
@@ -171,7 +174,7 @@ def test_what_came_in_during_a_change_still_wakes_whoever_waits(switch: BareSwit
     poll.register(ovsdb.filenos()[0], select.POLLIN)
     assert poll.poll(0) == []
     switch.vsctl("set", "interface", "br-int", f"external_ids:iface-id={IFACE_ID}")
-    ovsdb.set_zones({"br-int": 4100})
+    ovsdb.set_zones({"br-int": KeptZone(4100, IFACE_ID)})
     assert (seen := interface(ovsdb, "br-int")) is not None
     assert seen.iface_id == IFACE_ID
     assert poll.poll(1000) != []
@@ -237,7 +240,7 @@ def test_a_killed_server_is_found_again_at_once_and_the_picture_stands_meanwhile
                 follow(database, lambda: not database.connected)
                 assert view(database) == before
                 with pytest.raises(DataplaneError, match="ovsdb-server"):
-                    database.set_zones({"br-int": 4099})
+                    database.set_zones({"br-int": KeptZone(4099, IFACE_ID)})
                 switch.start_database()
                 returned = time.monotonic()
                 follow(database, lambda: database.connected)
@@ -266,7 +269,7 @@ def test_a_server_that_does_not_answer_makes_a_change_fail_in_bounded_time(switc
     with switch.stopped_database():
         began = time.monotonic()
         with pytest.raises(DataplaneError, match="did not answer"):
-            ovsdb.set_zones({"br-int": 5000})
+            ovsdb.set_zones({"br-int": KeptZone(5000, IFACE_ID)})
         assert time.monotonic() - began < 7
         began = time.monotonic()
         ovsdb.update()

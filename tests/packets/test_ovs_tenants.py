@@ -2,12 +2,14 @@
 
 from collections.abc import Iterator
 
+import msgspec
 import pytest
 
 from fake_switch.frame import ACK, SYN
 from fake_switch.wire import encode
 from packets.builders import ALLOW_ALL, Guard, both, policy
 from packets.machines import BROADCAST, UPLINK, Machine, Machines, machines_on_a_bridge
+from portward.model import Binding
 
 RED, BLUE, GREEN = 1, 2, 3
 PORT, DENIED = 9001, 9002
@@ -182,6 +184,26 @@ def test_a_zone_that_another_port_gets_carries_nothing_over(lab: Machines) -> No
     assert zone_of(lab, second) == zone
     assert lab.send(SERVERS[RED], answer) == {}
     lab.unplug(second)
+    lab.enforce(GUARDS)
+
+
+def test_a_device_that_is_bound_to_another_port_carries_nothing_over(lab: Machines) -> None:
+    """It bears no id, so the ports alone say whose it is; addresses and rules of both are the same."""
+    first = Machine("first-bound", 32, RED)
+    second = Machine("second-bound", 32, RED, device=first.device)
+    lab.add(first)
+    lab.vsctl("add-port", "br-int", first.device, f"tag={RED}")
+    opened = first.udp(SERVERS[RED], PORT, source_port=45000)
+    for machine, seen in ((first, [encode(opened.reply())]), (second, None)):
+        state = lab.state_of({**GUARDS, machine: ALLOWS})
+        port = msgspec.structs.replace(machine.to_model(), binding=Binding(netns=None, device=first.device))
+        ports = [msgspec.structs.replace(it, port=port) if it.port.id == port.id else it for it in state.ports]
+        lab.state = msgspec.structs.replace(state, ports=tuple(ports))
+        lab.realise()
+        if machine is first:
+            assert lab.send(first, opened) == {SERVERS[RED].name: [encode(opened)]}
+        assert lab.send(SERVERS[RED], opened.reply()).get(first.name) == seen
+    lab.unplug(first)
     lab.enforce(GUARDS)
 
 

@@ -18,7 +18,7 @@ from portward.dataplane.lists import Policies, RuleList, rule_list
 from portward.dataplane.netns import in_namespace
 from portward.dataplane.openvswitch.bridge import Bridge, Step
 from portward.dataplane.openvswitch.found import Found, find
-from portward.dataplane.openvswitch.ovsdb import BridgeView, InterfaceView, Ovsdb
+from portward.dataplane.openvswitch.ovsdb import BridgeView, InterfaceView, KeptZone, Ovsdb
 from portward.dataplane.openvswitch.plan import Profile, Wanted, number_all
 from portward.dataplane.openvswitch.policies import unmatched
 from portward.dataplane.openvswitch.ports import FilteredPort
@@ -267,13 +267,17 @@ class OpenvswitchDataplane:
 
         A port that comes back on another interface before anybody saw it gone has its zone, and that knows of none.
         """
-        kept = {id_: interface.zone for id_, interface in found.interfaces.items()}
+        kept = {
+            id_: interface.zone.number if interface.zone and interface.zone.port_id == id_ else None
+            for id_, interface in found.interfaces.items()
+        }
         zones, new = self._zones.give(kept)
         for id_ in new:
             self._bridge.flush_zone(zones[id_])
         if zones != kept:
+            known = found.interfaces
             self._ovsdb.set_zones(
-                {found.interfaces[id_].name: zone for id_, zone in zones.items() if zone != kept[id_]}
+                {known[id_].name: KeptZone(zone, id_) for id_, zone in zones.items() if zone != kept[id_]}
             )
         return zones
 

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from portward.dataplane.openvswitch.views import IFACE_ID, SCHEMA, ZONE, BridgeView, InterfaceView, Views, zone_text
+from portward.dataplane.openvswitch.views import SCHEMA, ZONE, BridgeView, InterfaceView, KeptZone, Views
 from portward.dataplane.openvswitch.wake import Wake
 from portward.dataplane.protocol import DataplaneError
 
@@ -20,7 +20,7 @@ with warnings.catch_warnings():
     import ovs.db.idl  # type: ignore[import-untyped]
     import ovs.timeval  # type: ignore[import-untyped]
 
-__all__ = ["BridgeView", "InterfaceView", "Ovsdb"]
+__all__ = ["BridgeView", "InterfaceView", "KeptZone", "Ovsdb"]
 #: The mark of what is ours, in external_ids.
 OWNER = "portward-owner"
 _REFLECTOR = "reflector"
@@ -99,7 +99,7 @@ class Ovsdb:
         """The bridge as the database last had it; ``None``: there is none, or nothing is known yet."""
         return self._views.bridge(name, self._idl.tables["Bridge"].rows.values(), self._idl.change_seqno)
 
-    def set_zones(self, zones: Mapping[str, int]) -> None:
+    def set_zones(self, zones: Mapping[str, KeptZone]) -> None:
         """Keep the zone of each named interface with it; one that is gone meanwhile is passed over.
 
         Returns when the database has it.
@@ -111,9 +111,8 @@ class Ovsdb:
         def write() -> None:
             for row in self._idl.tables["Interface"].rows.values():
                 zone = zones.get(row.name)
-                text = None if zone is None else zone_text(zone, row.external_ids.get(IFACE_ID))
-                if text is not None and row.external_ids.get(ZONE) != text:
-                    row.setkey("external_ids", ZONE, text)
+                if zone is not None and row.external_ids.get(ZONE) != str(zone):
+                    row.setkey("external_ids", ZONE, str(zone))
 
         self._commit(write)
 

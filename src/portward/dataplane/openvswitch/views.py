@@ -60,24 +60,29 @@ SCHEMA = {
 }
 
 
-def zone_text(zone: int, iface_id: str | None) -> str:
-    """How the zone of the port ``iface_id`` is written down: with the id, for another port must not take it over."""
-    return f"{zone} {iface_id}" if iface_id else str(zone)
+class KeptZone(NamedTuple):
+    """The zone of a port, as it is kept with its interface: with the port's id, for another must not take it over."""
+
+    number: int
+    port_id: str
+
+    def __str__(self) -> str:
+        return f"{self.number} {self.port_id}"
 
 
 class InterfaceView(msgspec.Struct, frozen=True):
     """An interface of a bridge, and what its Port says of it.
 
     ``type`` is empty for a device of the system. ``ofport`` is ``None`` until the switch has opened it, and when that
-    failed; ``error`` then says why. ``zone`` is ``None`` if there is none, or one of another port. ``tag`` is the
-    Port's, and ``trunk`` says that it carries tagged frames (any mode but access). ``bonded``: the Port has others.
+    failed; ``error`` then says why. ``zone`` may be that of a port that was there before. ``tag`` is the Port's, and
+    ``trunk`` says that it carries tagged frames (any mode but access). ``bonded``: the Port has others.
     """
 
     name: str
     type: str
     ofport: int | None
     iface_id: str | None
-    zone: int | None
+    zone: KeptZone | None
     tag: int | None
     trunk: bool
     bonded: bool
@@ -142,15 +147,14 @@ def _port(port: Any) -> _Port:
 def _interface(port: Any, row: Any, *, bonded: bool) -> InterfaceView:
     ofport, tag, mode = _only(row.ofport), _only(port.tag), _only(port.vlan_mode)
     kept = row.external_ids
-    iface_id = kept.get(IFACE_ID)
     zone, _, owner = kept.get(ZONE, "").partition(" ")
-    is_zone = zone.isascii() and zone.isdigit() and len(zone) <= _DIGITS and owner == (iface_id or "")
+    is_zone = zone.isascii() and zone.isdigit() and len(zone) <= _DIGITS
     return InterfaceView(
         name=row.name,
         type=row.type,
         ofport=ofport if ofport is not None and ofport > 0 else None,  # -1: the switch could not open it
-        iface_id=iface_id,
-        zone=int(zone) if is_zone else None,
+        iface_id=kept.get(IFACE_ID),
+        zone=KeptZone(int(zone), owner) if is_zone else None,
         tag=tag,
         trunk=tag is None if mode is None else mode != "access",
         bonded=bonded,
