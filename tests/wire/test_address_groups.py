@@ -71,6 +71,13 @@ def test_what_is_no_change_of_addresses_is_refused_whole(api: Api) -> None:
     assert api.show(GROUP, group["id"]) == group
 
 
+def test_to_add_or_remove_nothing_is_no_change(api: Api) -> None:
+    group = api.make(GROUP, addresses=["10.0.0.0/8"])
+    for action in ("add_addresses", "remove_addresses"):
+        answer = change(api, group["id"], action, {"addresses": []})
+        assert (answer.status_code, answer.json()[GROUP]) == (200, group)
+
+
 def test_lists_are_filtered_sorted_paged_and_shortened(api: Api) -> None:
     for name, addresses in (("b", ["10.0.0.1"]), ("a", ["10.0.0.1", "2001:db8::/32"]), ("c", [])):
         api.make(GROUP, name=name, addresses=addresses)

@@ -122,7 +122,7 @@ def add_addresses(session: Session, context: Context, group_id: str, addresses: 
         AddressesAlreadyExist: some of them are members.
         FirewallObjectGuarded: an admin or baseline group uses it, and the caller is no admin.
     """
-    row, old = _to_change(session, context, group_id)
+    row, old = _to_change(session, context, group_id, addresses)
     held = set(old)
     if there := [address for address in addresses if address in held]:
         raise AddressesAlreadyExist(there, group_id)
@@ -137,7 +137,7 @@ def remove_addresses(session: Session, context: Context, group_id: str, addresse
         AddressesNotFound: some of them are no members.
         FirewallObjectGuarded: an admin or baseline group uses it, and the caller is no admin.
     """
-    row, old = _to_change(session, context, group_id)
+    row, old = _to_change(session, context, group_id, addresses)
     held, gone = set(old), set(addresses)
     if lacking := [address for address in addresses if address not in held]:
         raise AddressesNotFound(lacking, group_id)
@@ -152,11 +152,15 @@ def with_addresses(addresses: Sequence[str]) -> ColumnElement[bool]:
     return AddressGroup.id.in_(holding)
 
 
-def _to_change(session: Session, context: Context, group_id: str) -> tuple[AddressGroup, tuple[str, ...]]:
+def _to_change(
+    session: Session, context: Context, group_id: str, addresses: Sequence[str]
+) -> tuple[AddressGroup, tuple[str, ...]]:
+    """The group, and its members before these come or go."""
     row = find_address_group(session, context, group_id)
     refuse_guarded(session, context, row)
-    touch(row, context)
-    session.flush()
+    if addresses:
+        touch(row, context)
+        session.flush()
     return row, members_of(session, [row.id]).get(row.id, ())
 
 
