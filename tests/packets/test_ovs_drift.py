@@ -6,6 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from fake_switch.wire import encode
+from packets.bare_switch import until
 from packets.builders import ALLOW_ALL, Guard, both, policy
 from packets.machines import Machine, Machines, machines_on_a_bridge
 from portward.dataplane.openvswitch import openflow
@@ -76,6 +77,25 @@ def test_flows_that_go_around_ours_are_told_though_nothing_comes_after_them(lab:
     assert any("another program has flows in table 0" in error for error in wake(lab))
     lab.ofctl("--strict", "del-flows", "br-int", "table=0,priority=65535")
     assert wake(lab) == set()
+
+
+@pytest.mark.parametrize("where", ["set-controller br-int", "set-manager"])
+def test_a_bridge_that_is_controlled_in_band_is_an_error_with_its_remedy(lab: Machines, where: str) -> None:
+    """The switch then has flows that nobody sees, and that a machine may use."""
+    lab.ip("addr add 10.0.0.77/24 dev br-int", "link set br-int up")
+    hidden = f"nw_dst={ROUTER.address()},"
+    try:
+        lab.vsctl(*where.split(), f"tcp:{ROUTER.address()}:6653")
+        (error,) = wake(lab)
+        until(lambda: hidden in lab.appctl("bridge/dump-flows", "br-int"))
+        remedy = error.partition(": ovs-vsctl ")[2]
+        lab.vsctl(*remedy.split())
+        assert wake(lab) == set()
+        assert hidden not in lab.appctl("bridge/dump-flows", "br-int")
+    finally:
+        lab.vsctl(*where.replace("set-", "del-").split(), "--", "clear", "bridge", "br-int", "other_config")
+        lab.ip("link set br-int down", "addr del 10.0.0.77/24 dev br-int")
+    wake(lab)
 
 
 def test_flows_that_vanish_as_counters_are_read_are_put_back(lab: Machines) -> None:

@@ -168,6 +168,12 @@ class OpenvswitchDataplane:
         if view.fail_mode != "secure":
             open_ = f"bridge {self._name} would let everything pass when its switch restarts: "
             errors = dict.fromkeys(errors, f"{open_}ovs-vsctl set-fail-mode {self._name} secure")
+        elif view.in_band:
+            open_ = (
+                f"bridge {self._name} passes what is sent to and from those who control the switch, whoever sends it: "
+            )
+            remedy = f"ovs-vsctl set bridge {self._name} other_config:disable-in-band=true"
+            errors = dict.fromkeys(errors, open_ + remedy)
         return errors
 
     def watched(self) -> Collection[int]:

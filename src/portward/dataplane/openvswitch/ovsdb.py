@@ -41,9 +41,8 @@ class Ovsdb:
         self._socket = run_dir / "db.sock"
         self._wake = Wake(run_dir)
         helper = ovs.db.idl.SchemaHelper(schema_json=SCHEMA)
-        helper.register_table("Bridge")
-        helper.register_table("Port")
-        helper.register_table("Interface")
+        for table in SCHEMA["tables"]:
+            helper.register_table(table)
         self._idl = ovs.db.idl.Idl(f"unix:{self._socket}", helper, leader_only=False)
         self._session = self._idl._session
         self._session.reconnect.set_backoff(_RETRY, _RETRY)
@@ -97,7 +96,8 @@ class Ovsdb:
 
     def bridge(self, name: str) -> BridgeView | None:
         """The bridge as the database last had it; ``None``: there is none, or nothing is known yet."""
-        return self._views.bridge(name, self._idl.tables["Bridge"].rows.values(), self._idl.change_seqno)
+        bridges, managers = (self._idl.tables[table].rows.values() for table in ("Bridge", "Manager"))
+        return self._views.bridge(name, bridges, managers, self._idl.change_seqno)
 
     def set_zones(self, zones: Mapping[str, KeptZone]) -> None:
         """Keep the zone of each named interface with it; one that is gone meanwhile is passed over.

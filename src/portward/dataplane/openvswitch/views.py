@@ -25,6 +25,8 @@ def _rows(table: str) -> dict[str, object]:
     return {"type": {"key": {"type": "uuid", "refTable": table}, "min": 0, "max": "unlimited"}}
 
 
+#: What others control the switch by: a controller of OpenFlow, or a manager of the database.
+_REMOTE = {"target": {"type": _STRING}, "connection_mode": _optional("string")}
 #: What is read of the database, in the terms of its schema (ovs-vswitchd.conf.db(5)), which so need not be fetched.
 SCHEMA = {
     "name": "Open_vSwitch",
@@ -36,8 +38,12 @@ SCHEMA = {
                 "fail_mode": _optional("string"),
                 "datapath_type": {"type": _STRING},
                 "ports": _rows("Port"),
+                "controller": _rows("Controller"),
+                "other_config": {"type": _BOUND},
             }
         },
+        "Controller": {"columns": _REMOTE},
+        "Manager": {"columns": _REMOTE},
         "Port": {
             "columns": {
                 "name": {"type": _STRING},
@@ -90,11 +96,16 @@ class InterfaceView(msgspec.Struct, frozen=True):
 
 
 class BridgeView(msgspec.Struct, frozen=True):
-    """A bridge, its interfaces in the order of their names."""
+    """A bridge, its interfaces in the order of their names.
+
+    ``in_band``: the switch passes what is sent to and from those who control it over the network, whoever sends it, by
+    flows of its own that come before all others and that it shows nobody.
+    """
 
     name: str
     fail_mode: str | None
     datapath_type: str
+    in_band: bool
     interfaces: tuple[InterfaceView, ...]
 
 
@@ -116,15 +127,19 @@ class Views:
         """``row``, of any table, is not as it was."""
         self._ports.pop(self._port_of.get(row.uuid, row.uuid), None)
 
-    def bridge(self, name: str, rows: Iterable[Any], version: int) -> BridgeView | None:
-        """The bridge of that name, if it is one of ``rows``; these are all bridges at ``version`` of the database."""
+    def bridge(self, name: str, rows: Iterable[Any], managers: Iterable[Any], version: int) -> BridgeView | None:
+        """The bridge of that name, if it is one of ``rows``.
+
+        These are all bridges, and ``managers`` all managers, at ``version`` of the database.
+        """
         if self._version != version:
             known, self._ports, self._port_of = self._ports, {}, {}
-            self._bridges = {row.name: self._bridge(row, known) for row in rows}
+            managed = any(map(_is_in_band, managers))
+            self._bridges = {row.name: self._bridge(row, known, managed=managed) for row in rows}
             self._version = version
         return self._bridges.get(name)
 
-    def _bridge(self, row: Any, known: dict[Any, _Port]) -> BridgeView:
+    def _bridge(self, row: Any, known: dict[Any, _Port], *, managed: bool) -> BridgeView:
         interfaces: list[InterfaceView] = []
         for port in row.ports:
             seen = known.get(port.uuid) or _port(port)
@@ -135,6 +150,8 @@ class Views:
             name=row.name,
             fail_mode=_only(row.fail_mode),
             datapath_type=row.datapath_type,
+            in_band=row.other_config.get("disable-in-band") != "true"
+            and (managed or any(map(_is_in_band, row.controller))),
             interfaces=tuple(sorted(interfaces, key=lambda interface: interface.name)),
         )
 
@@ -160,6 +177,11 @@ def _interface(port: Any, row: Any, *, bonded: bool) -> InterfaceView:
         bonded=bonded,
         error=_only(row.error),
     )
+
+
+def _is_in_band(remote: Any) -> bool:
+    """Whether ``remote`` is reached over a network, and not said to be reached by another way than the bridge."""
+    return str(remote.target).startswith(("tcp:", "ssl:")) and _only(remote.connection_mode) != "out-of-band"
 
 
 def _only(values: list[Any]) -> Any:
