@@ -142,6 +142,19 @@ def test_a_group_that_rules_name_is_found_by_them_and_not_deleted(api: Api) -> N
     assert api.delete(GROUP, addresses).status_code == api.delete(FIREWALL_GROUP, machines).status_code == 204
 
 
+def test_a_refusal_names_no_rules_that_the_caller_does_not_see(who: Personas) -> None:
+    addresses = who.stranger.make(GROUP)["id"]
+    who.admin.change(GROUP, addresses, shared=True)
+    foreign = who.member.make(RULE, source_address_group_id=addresses)["id"]
+    assert told(who.stranger.delete(GROUP, addresses), 409, "AddressGroupInUse").endswith("firewall rules of others.")
+    own = who.stranger.make(RULE, destination_address_group_id=addresses)["id"]
+    assert told(who.stranger.delete(GROUP, addresses), 409, "AddressGroupInUse").endswith(f"firewall rules {own}.")
+    assert foreign in told(who.admin.delete(GROUP, addresses), 409, "AddressGroupInUse")
+    for api, rule in ((who.member, foreign), (who.stranger, own)):
+        assert api.delete(RULE, rule).status_code == 204
+    assert who.stranger.delete(GROUP, addresses).status_code == 204
+
+
 def test_a_rule_cannot_name_what_is_not_there(api: Api) -> None:
     rule = api.make(RULE)["id"]
     for name, kind in (("address_group", "AddressGroupNotFound"), ("firewall_group", "FirewallGroupNotFound")):

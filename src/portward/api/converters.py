@@ -13,6 +13,7 @@ from typing import Any
 
 from portward.api.converter import Converter, any_case, described, items, or_null
 from portward.model import InvalidValue
+from portward.service.address_groups import MAX_ADDRESSES
 from portward.service.errors import InvalidInput
 
 _TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
@@ -25,8 +26,6 @@ _PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 58: "ipv6-icmp", 
 _MAX_POSITION = 2**31 - 1  # what the database takes
 #: Of one group.
 MAX_PROJECTS = 10_000
-#: Of one request about an address group.
-MAX_ADDRESSES = 20_000
 _UUID_SCHEMA = {"type": "string", "format": "uuid", "pattern": f"^{_UUID.pattern}$"}
 _ADDRESS_SCHEMA = {"type": "string", "pattern": r"^[0-9A-Fa-f:.]+$"}
 _PREFIX_SCHEMA = {"type": "string", "pattern": f"^{_ADDRESS.pattern}$"}

@@ -13,13 +13,16 @@ from sqlalchemy.orm import Session
 
 from portward.service.address_sets import change_set, create_set, delete_set, members_of, policies_naming
 from portward.service.context import Context
-from portward.service.errors import AddressesAlreadyExist, AddressesNotFound, AddressGroupNotFound
+from portward.service.errors import AddressesAlreadyExist, AddressesNotFound, AddressGroupFull, AddressGroupNotFound
 from portward.service.quota import check_quota
 from portward.service.rows import ALL, Page, add, assign, delete_rows, find, listed, project_of, touch
 from portward.service.sharing import check_address_unsharing, refuse_named
 from portward.service.strata import refuse_guarded
 from portward.service.tags import tags_of
 from portward.store.tables import AddressGroup, AddressSetMember, FirewallPolicy
+
+#: Members of one group at most: each is held by every host that the group concerns, whoever owns the others there.
+MAX_ADDRESSES = 20_000
 
 
 class AddressGroupValues(msgspec.Struct, frozen=True, kw_only=True):
@@ -90,7 +93,7 @@ def update_address_group(
     refuse_guarded(session, context, row)
     changed = assign(row, values)
     if "shared" in changed and not row.shared:
-        check_address_unsharing(session, row)
+        check_address_unsharing(session, context, row)
     old = members_of(session, [row.id]).get(row.id, ())
     new = old if values.addresses is UNSET else values.addresses
     if changed or set(new) != set(old):
@@ -109,7 +112,7 @@ def delete_address_group(session: Session, context: Context, group_id: str) -> N
     """
     row = find_address_group(session, context, group_id)
     refuse_guarded(session, context, row)
-    refuse_named(session, row)
+    refuse_named(session, context, row)
     delete_set(session, row.id)
     delete_rows(session, AddressGroup, [row.id])
 
@@ -120,12 +123,15 @@ def add_addresses(session: Session, context: Context, group_id: str, addresses: 
     Raises:
         AddressGroupNotFound: there is none that the caller sees.
         AddressesAlreadyExist: some of them are members.
+        AddressGroupFull: they would be too many.
         FirewallObjectGuarded: an admin or baseline group uses it, and the caller is no admin.
     """
     row, old = _to_change(session, context, group_id, addresses)
     held = set(old)
     if there := [address for address in addresses if address in held]:
         raise AddressesAlreadyExist(there, group_id)
+    if len(old) + len(addresses) > MAX_ADDRESSES:
+        raise AddressGroupFull(group_id, MAX_ADDRESSES)
     return _replace(session, context, row, old, (*old, *addresses))
 
 

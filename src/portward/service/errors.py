@@ -150,6 +150,12 @@ class AddressesAlreadyExist(BadRequest):
     template = "Addresses {} already exist in the address group {}."
 
 
+class AddressGroupFull(Conflict):
+    """Addresses that are to come, and would be too many."""
+
+    template = "Address group {} would have more than {} addresses; put some into another group."
+
+
 class AddressGroupInUse(Conflict):
     """An address group that rules name."""
 

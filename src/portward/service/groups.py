@@ -151,7 +151,7 @@ def update_group(session: Session, context: Context, group_id: str, values: Grou
         if (changed & _DECIDING and new) or set(new) != set(old):
             group_changed(session, context, row)
         if "shared" in changed and not row.shared:
-            check_address_unsharing(session, row)
+            check_address_unsharing(session, context, row)
     session.flush()
     if "stratum" in changed or (changed & _JUDGED and row.stratum != Stratum.TENANT):
         judged = FirewallGroup.id == row.id
@@ -174,7 +174,7 @@ def delete_group(session: Session, context: Context, group_id: str) -> None:
     refuse_guarded(session, context, row)
     if row.default_of is not None and not context.is_admin:
         raise FirewallGroupCannotRemoveDefault
-    refuse_named(session, row)
+    refuse_named(session, context, row)
     if session.scalar(select(GroupPort.port_id).where(GroupPort.group_id == row.id).limit(1)):
         if row.scope == Scope.PORTS:
             raise FirewallGroupInUse(group_id)

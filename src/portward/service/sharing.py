@@ -29,7 +29,7 @@ from portward.service.errors import (
     FirewallRulePassMisplaced,
     FirewallRuleSharingConflict,
 )
-from portward.service.rows import may_see, select_in
+from portward.service.rows import may_see, select_in, visible
 from portward.store.tables import AddressGroup, FirewallGroup, FirewallPolicy, FirewallRule, PolicyRule
 
 #: Users of something that a refusal names.
@@ -146,26 +146,29 @@ def check_addresses(session: Session, context: Context, project_id: str, rule: o
             raise (AddressGroupNotFound if of_addresses else FirewallGroupNotFound)(id_)
 
 
-def check_address_unsharing(session: Session, group: AddressGroup | FirewallGroup) -> None:
+def check_address_unsharing(session: Session, context: Context, group: AddressGroup | FirewallGroup) -> None:
     """Refuse to unshare what rules of others name as an address.
 
     Raises:
         AddressGroupInUse, FirewallGroupNamed: rules of other projects do.
     """
-    refuse_named(session, group, FirewallRule.project_id != group.project_id)
+    refuse_named(session, context, group, FirewallRule.project_id != group.project_id)
 
 
-def refuse_named(session: Session, group: AddressGroup | FirewallGroup, *which: ColumnElement[bool]) -> None:
+def refuse_named(
+    session: Session, context: Context, group: AddressGroup | FirewallGroup, *which: ColumnElement[bool]
+) -> None:
     """Refuse what must not be done as long as rules, of which all of these hold, name the group as an address.
 
     Raises:
-        AddressGroupInUse, FirewallGroupNamed: some do; it names them.
+        AddressGroupInUse, FirewallGroupNamed: some do; it names those that the caller sees.
     """
     of_addresses = isinstance(group, AddressGroup)
     named = or_(*(column == group.id for column in (NAMES[:2] if of_addresses else NAMES[2:])))
-    users = session.scalars(select(FirewallRule.id).where(named, *which).order_by(FirewallRule.id).limit(_TOLD)).all()
-    if users:
-        raise (AddressGroupInUse if of_addresses else FirewallGroupNamed)(group.id, ", ".join(users))
+    users = select(FirewallRule.id).where(named, *which).order_by(FirewallRule.id)
+    if session.scalar(users.limit(1)):
+        told = session.scalars(users.where(*visible(context, FirewallRule)).limit(_TOLD)).all()
+        raise (AddressGroupInUse if of_addresses else FirewallGroupNamed)(group.id, ", ".join(told or ["of others"]))
 
 
 def _rules(session: Session, rule_ids: Sequence[str]) -> dict[str, Any]:

@@ -239,6 +239,14 @@ def test_addresses_that_are_there_or_not_there_are_refused_whole(world: World) -
     assert members(world, group) == {"10.0.0.0/8"}
 
 
+def test_a_group_does_not_grow_beyond_what_a_host_can_be_asked_to_hold(world: World) -> None:
+    group = addresses(*(f"10.0.{n >> 8}.{n & 255}/32" for n in range(address_groups.MAX_ADDRESSES - 1)), world=world)
+    with pytest.raises(errors.AddressGroupFull, match="more than 20000 addresses"):
+        world.call(address_groups.add_addresses, group, ["11.0.0.0/8", "12.0.0.0/8"])
+    world.call(address_groups.add_addresses, group, ["11.0.0.0/8"])
+    assert len(members(world, group)) == address_groups.MAX_ADDRESSES
+
+
 def test_another_projects_address_group_is_not_there(world: World) -> None:
     group = addresses(world=world, project_id="p1")
     assert world.member("p2", address_groups.list_address_groups) == []
