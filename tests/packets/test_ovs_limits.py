@@ -6,8 +6,9 @@ import msgspec
 import pytest
 
 from fake_switch.wire import encode
-from packets.builders import ALLOW_ALL, Guard, both, policy
+from packets.builders import ALLOW_ALL, Guard, address_set, both, new_id, policy, rule
 from packets.machines import Machine, Machines, machines_on_a_bridge
+from portward.dataplane.openvswitch.sets import PAGE_SIZE
 from portward.model import HostState, Stratum
 
 BLUE, ROUTER = Machine("blue", 12), Machine("router", 1)
@@ -53,3 +54,16 @@ def test_one_policy_more_is_an_error_and_opens_nothing(lab: Machines) -> None:
         assert port.error is not None
         assert f"{above + 1} policies decide" in port.error
         assert lab.send(ROUTER, ROUTER.udp(BLUE, DENIED), ROUTER.udp(BLUE, 20000)) == {}
+
+
+def test_one_policy_of_as_many_address_sets_counts_as_often_as_it_must_be_asked(lab: Machines) -> None:
+    crowd = [address_set(new_id(), "10.99.0.1") for _ in range(PAGE_SIZE * LONGEST + 1)]
+    many = policy(*(rule("allow", "udp", PORT, source_set=one.id) for one in crowd))
+    before = lab.state_of({BLUE: TENANT})
+    port = msgspec.structs.replace(before.ports[0], groups=(Guard(many, TENANT.egress).group(),))
+    policies = (*before.policies, many)
+    lab.state = msgspec.structs.replace(before, ports=(port,), policies=policies, sets=tuple(crowd))
+    (report,) = lab.dataplane.apply(lab.state).ports
+    assert report.error is not None
+    assert f"{LONGEST + 1} policies decide" in report.error
+    assert lab.send(ROUTER, ROUTER.udp(BLUE, PORT)) == {}

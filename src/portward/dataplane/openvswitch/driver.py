@@ -20,7 +20,7 @@ from portward.dataplane.openvswitch.bridge import Bridge, Step
 from portward.dataplane.openvswitch.found import Found, find
 from portward.dataplane.openvswitch.ovsdb import BridgeView, InterfaceView, KeptZone, Ovsdb
 from portward.dataplane.openvswitch.plan import Profile, Wanted, number_all
-from portward.dataplane.openvswitch.policies import unmatched
+from portward.dataplane.openvswitch.policies import stretches, unmatched
 from portward.dataplane.openvswitch.ports import FilteredPort
 from portward.dataplane.openvswitch.reflector import Reflector
 from portward.dataplane.openvswitch.zones import Zones
@@ -30,7 +30,8 @@ from portward.model import CoveredPort, Direction, HostState, InvalidValue, Port
 _log = structlog.get_logger(__name__)
 #: How often a change that somebody else disturbs meanwhile is made again in one go.
 _ATTEMPTS = 3
-#: How many policies a packet may be asked of: a switch drops it when its tables lead back more than 63 times.
+#: How many policies, or stretches of long ones, a packet may be asked of: a switch drops it when its tables lead back
+#: more than 63 times.
 _LONGEST_LIST = 50
 #: Seconds for which a database or a switch that is about to answer is waited for; later it wakes the agent.
 _MOMENT = 0.5
@@ -303,7 +304,7 @@ def _filtered(covered: CoveredPort, interface: InterfaceView, zone: int, profile
 
 def _too_long(*lists: RuleList) -> str | None:
     """What is wrong with lists of more policies than a switch can ask."""
-    longest = max(sum(bool(part.rules) for part in list_.parts) for list_ in lists)
+    longest = max(sum(1 for part in list_.parts if part.rules for _ in stretches(part.rules)) for list_ in lists)
     if longest <= _LONGEST_LIST:
         return None
     return (
