@@ -181,6 +181,10 @@ FROM, TO, NOT_FROM = (
         ([listed(FROM, TO)], "10.0.0.9", False),
         ([listed(NOT_FROM, FROM)], "10.0.0.1 10.0.0.9", False),
         ([listed(NOT_FROM), listed(FROM)], "10.0.0.1 10.0.0.9", False),
+        ([listed(FROM)], "10.0.0.0 10.0.0.2/31", True),
+        ([listed(FROM)], "10.0.0.0/31", False),
+        ([listed(FROM)], "0.0.0.0/0", False),
+        ([listed(FROM)], "2001:db8::/32", True),
     ],
 )
 def test_a_set_is_edited_in_place_only_where_no_packet_can_tell_half_an_edit(

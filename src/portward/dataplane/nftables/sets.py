@@ -76,15 +76,30 @@ def may_edit(before: Members, after: Members, uses: Collection[Use]) -> bool:
     """Whether a packet that is looked up several times, some before and some after an edit, is decided as all or none.
 
     So it is when all rules of it do the same, and the one address of the packet that is looked up, or else all that
-    change, come or go alike: what the set says of the packet then changes once, in one direction.
+    change, come or go alike: what the set says of the packet then changes once, in one direction. Nor may one that
+    comes overlap one that goes: kernels before 6.17 stop at the nearest interval also where it is not valid yet, or not
+    any more, and so for a moment find neither.
     """
     one_action = len({use.action for use in uses}) <= 1
     one_field = len({use.field for use in uses}) <= 1
-    came, gone = (
-        any(one.prefixes[version] - other.prefixes[version] for version in BITS)
-        for one, other in ((after, before), (before, after))
-    )
-    return one_action and (one_field or not (came and gone))
+    changes = [
+        (after.prefixes[version] - before.prefixes[version], before.prefixes[version] - after.prefixes[version])
+        for version in BITS
+    ]
+    alike = not (any(came for came, _ in changes) and any(gone for _, gone in changes))
+    return one_action and (one_field or alike) and not any(_overlap(came, gone) for came, gone in changes)
+
+
+def _overlap(one: Collection[Prefix], other: Collection[Prefix]) -> bool:
+    """Whether two lists of prefixes, in neither of which any overlap, have an address in common."""
+    if not one or not other:
+        return False
+    end = -1  # of the last: as long as none overlap, no other ends later
+    for prefix in sorted((*one, *other), key=_first):
+        if _first(prefix) <= end:
+            return True
+        end = int(prefix.broadcast_address)
+    return False
 
 
 #: Messages of netlink, type and body, that are one transaction.
