@@ -9,6 +9,7 @@ import itertools
 import os
 import subprocess
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -44,6 +45,13 @@ def own_mounts() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def no_process_left() -> Iterator[None]:
     """A test ends what it starts."""
+    with leaving_no_process():
+        yield
+
+
+@contextmanager
+def leaving_no_process() -> Iterator[None]:
+    """What is started in the block ends there."""
     before = _children()
     yield
     assert [child for child in _children() if child not in before] == [], "a packet test left processes behind"

@@ -7,6 +7,7 @@ import itertools
 import select
 import time
 from collections.abc import Callable, Iterable
+from typing import Any
 
 from packets.builders import Guards, expected, guarded_ports, state_of
 from portward.dataplane.nftables.driver import NftablesDataplane
@@ -23,9 +24,9 @@ _PATIENCE = 10.0
 class Enforcer:
     """Tells the dataplane what to enforce in the lab, and compares what packets do with the golden model."""
 
-    def __init__(self, lab: Lab) -> None:
+    def __init__(self, lab: Lab, **options: Any) -> None:
         self.lab = lab
-        self.dataplane = dataplane_of(lab)
+        self.dataplane = dataplane_of(lab, **options)
         self.ports = guarded_ports(lab)
         self.state = HostState(generation=0, admitted=tuple(port.port_id for port in lab.state.plugged_ports))
 
@@ -43,6 +44,20 @@ class Enforcer:
         assert [port for port in report.ports if port.error] == []
         assert {port.port_id for port in report.ports} == {covered.port.id for covered in self.state.ports}
         return self.state
+
+    def restart(self) -> None:
+        """Another dataplane takes over, as when the agent is started again; nobody tells it anything yet."""
+        self.dataplane.close()
+        self.dataplane = dataplane_of(self.lab)
+
+    def comes_to(self, holds: Callable[[], bool]) -> None:
+        """``holds`` comes true while an agent applies what it did before, whenever something watched changes."""
+        deadline = time.monotonic() + _PATIENCE
+        while not holds():
+            assert select.select(list(self.dataplane.watched()), [], [], max(deadline - time.monotonic(), 0))[0], (
+                "nothing is noticed"
+            )
+            self.dataplane.apply(self.state)
 
     def errors_soon(self) -> list[str]:
         """The ids of ports in error, as soon as the dataplane notices that the host changed and finds some."""
@@ -84,8 +99,8 @@ class Enforcer:
         assert wrong == []
 
 
-def dataplane_of(lab: Lab) -> Dataplane:
-    """The dataplane of the lab's ports: its virtual machines' if it has a switch, else its router's."""
+def dataplane_of(lab: Lab, **options: Any) -> Dataplane:
+    """The dataplane of the lab's ports, with ``options``: of its VMs if it has a switch, else its router's."""
     if lab.state.switch is None:
-        return NftablesDataplane()
-    return OpenvswitchDataplane(run_dir=lab.switch.run_dir, netns=lab.switch.netns)
+        return NftablesDataplane(**options)
+    return OpenvswitchDataplane(run_dir=lab.switch.run_dir, netns=lab.switch.netns, **options)

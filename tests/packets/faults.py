@@ -1,7 +1,7 @@
 """Faults of both dataplanes, put into the product of this process one at a time, to see that tests catch them.
 
 A fault changes what the dataplane is told, what it tells the kernel, or how it numbers epochs: what stays the same
-whichever way rules are laid out.
+whichever way rules are laid out. So each fault has its meaning for both kinds of port, and is caught for both.
 """
 
 import re

@@ -1,7 +1,7 @@
-"""``portward agent`` that dies at a step of a change, or whose nftables refuses one, as files of a test's say.
+"""``portward agent`` that dies at a step of a change, or whose dataplanes refuse one, as files of a test's say.
 
-``die``: the name of a step, or ``counted``, after what was counted is kept; the file goes with the agent. ``refuse``:
-the name of a step, whose transactions are refused while the file is there.
+``die``: the name of a step, ``deaths.HALF_SENT``, or ``COUNTED``, after what was counted is kept; the file goes with
+the agent. ``refuse``: the name of a step, which is refused while the file is there.
 """
 
 import os
@@ -11,12 +11,15 @@ from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
-from packets.refusals import REASON, step_of
+from packets.deaths import halving
+from packets.refusals import refusing_while
 from portward.agent import assembly
 from portward.agent.ledger import Ledger
 from portward.cli import main
 from portward.dataplane.nftables.driver import NftablesDataplane
-from portward.dataplane.nftables.libnftables import Nft, NftError
+from portward.dataplane.openvswitch.driver import OpenvswitchDataplane
+
+COUNTED = "counted"
 
 
 def run(directory: Path) -> None:
@@ -32,19 +35,15 @@ def run(directory: Path) -> None:
             (directory / "die").unlink()
             os.kill(os.getpid(), signal.SIGKILL)
 
-    def refuse(nft: Nft, text: str, run=Nft.run) -> str:  # type: ignore[no-untyped-def]
-        if step_of(text) == told("refuse"):
-            raise NftError(REASON)
-        return str(run(nft, text))
-
     def keep(ledger: Ledger, readings, keep=Ledger.keep) -> None:  # type: ignore[no-untyped-def]
         keep(ledger, readings)
-        die_at("counted")
+        die_at(COUNTED)
 
     assembly.NftablesDataplane = partial(NftablesDataplane, on_step=die_at)  # type: ignore[misc, assignment]
-    Nft.run = refuse  # type: ignore[method-assign]
+    assembly.OpenvswitchDataplane = partial(OpenvswitchDataplane, on_step=die_at)  # type: ignore[misc, assignment]
     Ledger.keep = keep  # type: ignore[method-assign]
-    main()
+    with halving(die_at), refusing_while(lambda: [told("refuse")]):
+        main()
 
 
 if __name__ == "__main__":

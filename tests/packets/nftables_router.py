@@ -1,31 +1,24 @@
-"""What the tests of the nftables dataplane share: looks into a router's namespace, and agents that die."""
+"""What the tests of the nftables dataplane share: looks into a router's namespace, and steps of a change."""
 
-import os
 import re
-import signal
 import subprocess
-import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
 from packets.builders import both, policy
 from packets.enforcer import Enforcer
-from portward.channel.messages import decode, encode
 from portward.dataplane.netns import in_namespace
-from portward.dataplane.nftables.driver import NftablesDataplane
 from portward.dataplane.nftables.namespace import Step
 from portward.dataplane.nftables.netlink import DUMP, NETFILTER, Netlink, attributes
 from portward.lab import Lab
-from portward.model import HostState, Policy
+from portward.model import Policy
 
 
 @contextmanager
 def enforcing(lab: Lab, **options: Any) -> Iterator[Enforcer]:
     """An agent's dataplane with ``options``; what it enforces stays when it is closed."""
-    enforcer = Enforcer(lab)
-    enforcer.dataplane.close()
-    enforcer.dataplane = NftablesDataplane(**options)
+    enforcer = Enforcer(lab, **options)
     yield enforcer
     enforcer.dataplane.close()
 
@@ -46,6 +39,11 @@ def ruleset(netns: str) -> str:
     """Our table, without the serial numbers and the elements that traffic adds."""
     text = re.sub(r"elements = \{[^}]*limit[^}]*\}", "", nft(netns, "list table inet portward"))
     return re.sub(r"\bv\d+/", "v*/", text)
+
+
+def serial(netns: str) -> int:
+    """The number of the build in force: the newest."""
+    return max(map(int, re.findall(r"\bv(\d+)/", nft(netns, "list table inet portward"))))
 
 
 def epoch(netns: str) -> int:
@@ -82,35 +80,3 @@ def marks(netns: str) -> dict[int, set[int]]:
 
 #: The steps of a namespace that is built; only a change edits a set in place.
 BUILDING = tuple(step for step in Step if step is not Step.EDITED)
-
-
-def apply_and_die(states: Sequence[HostState], step: Step, *, armed: int = -1, ct_mark_mask: int = 0xFFFF) -> bool:
-    """An agent in a process of its own enforces ``states`` one after the other; did it die on the way?
-
-    It kills itself when it comes to ``step`` in the state with index ``armed`` or a later one.
-    """
-    child = subprocess.run(
-        [sys.executable, "-m", __name__, step, str(armed % len(states)), str(ct_mark_mask)],
-        input=encode(list(states)),
-        env=os.environ | {"PYTHONPATH": os.pathsep.join(sys.path)},
-        check=False,
-    )
-    assert child.returncode in (0, -signal.SIGKILL)
-    return child.returncode == -signal.SIGKILL
-
-
-def _agent(step: Step, armed: int, ct_mark_mask: int) -> None:
-    at = 0
-
-    def on_step(reached: Step) -> None:
-        if reached is step and at >= armed:
-            os.kill(os.getpid(), signal.SIGKILL)
-
-    dataplane = NftablesDataplane(ct_mark_mask=ct_mark_mask, on_step=on_step)
-    for at, wanted in enumerate(decode(sys.stdin.buffer.read(), list[HostState])):  # noqa: B007 - on_step reads it
-        report = dataplane.apply(wanted)
-        assert [port for port in report.ports if port.error] == []
-
-
-if __name__ == "__main__":
-    _agent(Step(sys.argv[1]), int(sys.argv[2]), int(sys.argv[3]))

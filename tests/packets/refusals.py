@@ -1,18 +1,30 @@
-"""Failures on demand: nftables that refuses, made up at the boundary, and descriptors that run out, for real."""
+"""Failures on demand: steps of a change that are refused, made up at the boundary, and descriptors that run out."""
 
 import os
 import resource
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import ExitStack, contextmanager, suppress
 from unittest import mock
 
 from portward.dataplane.nftables.libnftables import Nft, NftError
 from portward.dataplane.nftables.namespace import Step
+from portward.dataplane.openvswitch import bridge
+from portward.dataplane.openvswitch.openflow import FlowChange, OpenflowConnection, Refused
+from portward.dataplane.openvswitch.vswitchd import Vswitchd, VswitchdError
 
-REASON = "nftables refused: Could not process rule: Cannot allocate memory"
+REASON = "Cannot allocate memory"
+
+#: By the kind of port, every step of a change that may be refused, and whether the change is in force all the same.
+REFUSED = (
+    ("router", Step.PREPARED, False),
+    ("router", Step.SWITCHED, False),
+    ("router", Step.REMOVED, True),
+    ("vm", bridge.Step.COMMITTED, False),
+    ("vm", bridge.Step.REALISED, True),
+)
 
 
-def step_of(text: str) -> Step | None:
+def _step_of(text: str) -> Step | None:
     """To which step of a change a transaction belongs; ``None``: it is not about our table."""
     if "inet portward" not in text:
         return None
@@ -22,18 +34,40 @@ def step_of(text: str) -> Step | None:
 
 
 @contextmanager
-def refusing(*steps: Step) -> Iterator[list[str]]:
-    """Every transaction of ``steps`` is refused, as when the kernel has no memory; yields those refused."""
-    refused: list[str] = []
-    run = Nft.run
+def refusing(*steps: str) -> Iterator[list[str]]:
+    """``steps`` are refused, as when there is no memory; yields those that were, one by one."""
+    with refusing_while(lambda: steps) as refused:
+        yield refused
 
-    def refuse(nft: Nft, text: str) -> str:
-        if step_of(text) in steps:
-            refused.append(text)
-            raise NftError(REASON)
+
+@contextmanager
+def refusing_while(steps: Callable[[], Collection[str]]) -> Iterator[list[str]]:
+    """The same, of the steps that are to be refused when they come."""
+    refused: list[str] = []
+    run, commit, purge = Nft.run, OpenflowConnection.commit, Vswitchd.purge
+
+    def check(step: str | None, error: type[Exception]) -> None:
+        if step is not None and step in steps():
+            refused.append(step)
+            raise error(REASON)
+
+    def checked_run(nft: Nft, text: str) -> str:
+        check(_step_of(text), NftError)
         return run(nft, text)
 
-    with mock.patch.object(Nft, "run", refuse):
+    def checked_commit(connection: OpenflowConnection, changes: Sequence[FlowChange]) -> None:
+        check(bridge.Step.COMMITTED, Refused)
+        commit(connection, changes)
+
+    def checked_purge(vswitchd: Vswitchd, times: int) -> None:
+        if times > 1:  # once before a change, so that counts are whole; else after it
+            check(bridge.Step.REALISED, VswitchdError)
+        purge(vswitchd, times)
+
+    with ExitStack() as patches:
+        patches.enter_context(mock.patch.object(Nft, "run", checked_run))
+        patches.enter_context(mock.patch.object(OpenflowConnection, "commit", checked_commit))
+        patches.enter_context(mock.patch.object(Vswitchd, "purge", checked_purge))
         yield refused
 
 

@@ -1,188 +1,181 @@
-"""The agent as a process, with its API: killed at every step, and refused at every step, while packets flow."""
+"""The agent as a process, with its API: killed at every step, refused and deprived, while packets flow.
 
-import os
-import re
-import signal
-import subprocess
-import sys
+The tests share a host that has ports of both kinds.
+"""
+
 import time
 from collections.abc import Iterator
-from contextlib import suppress
-from pathlib import Path
-from typing import BinaryIO
 
 import pytest
 
-from demo.processes import Portward
-from packets.nftables_router import BUILDING, epoch, nft
-from packets.refusals import REASON
-from packets.test_nftables_failure import nothing_wrong
-from packets.test_whole_way import FWAAS, PASSED, SILENT, add_port, change, make, status, tcp
+from packets.conftest import leaving_no_process
+from packets.deaths import DEATHS
+from packets.enforcer import KINDS
+from packets.mortal_agent import COUNTED
+from packets.mortal_host import MortalHost, mortal_host
+from packets.ours import footprint, wipe
+from packets.refusals import REASON, REFUSED
+from packets.steady import steady
 from portward.dataplane.nftables.namespace import Step
-from portward.lab import Lab
+from portward.dataplane.openvswitch import bridge
+from portward.lab import Lab, Outcome
 
-OLD, NEW = (PASSED, SILENT), (SILENT, PASSED)
-
-
-class Mortal(Portward):
-    """With an agent that dies, or is refused, when a file says so."""
-
-    def _spawn(self, name: str, log: BinaryIO) -> "subprocess.Popen[bytes]":
-        if name != "agent":
-            return super()._spawn(name, log)
-        return subprocess.Popen(
-            [sys.executable, "-m", "packets.mortal_agent", self.directory, "--config", self.config, "agent"],
-            stdin=subprocess.DEVNULL,
-            stdout=log,
-            stderr=log,
-            env=self._environment
-            | {"PORTWARD_AGENT__TOKEN": self.token, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
-        )
-
-    def tell(self, file: str, step: str) -> None:
-        """Let the agent die at ``step``, or refuse it."""
-        (self.directory / file).write_text(step)
-
-    def wait_until_dead(self) -> None:
-        """The agent has killed itself."""
-        assert self._running["agent"].wait(20) == -signal.SIGKILL
-        del self._running["agent"]
+OLD, NEW = (Outcome.PASSED, Outcome.SILENT), (Outcome.SILENT, Outcome.PASSED)
+KILLED = (*DEATHS, *((kind, COUNTED, True) for kind in KINDS))
+TAKING_OVER = [("router", Step.MARKS_CLEARED), *((kind, step) for kind, step, _ in KILLED)]
 
 
-class Guarded:
-    """Red's way to blue: UDP to 5003 is always allowed, TCP to 22, which ``close`` changes to 80."""
+@pytest.fixture(scope="module", autouse=True)
+def no_process_left() -> Iterator[None]:
+    """The tests end what they start, all together: an agent that one of them starts is the next one's."""
+    with leaving_no_process():
+        yield
 
-    def __init__(self, portward: Mortal, lab: Lab) -> None:
-        self.portward, self.lab = portward, lab
-        self.rule = make(portward, "rules", protocol="tcp", destination_port=22, action="allow")
-        steady = make(portward, "rules", protocol="udp", destination_port=5003, action="allow")
-        policy = make(portward, "policies", name="in", firewall_rules=[self.rule, steady])
-        blue = add_port(portward, lab, "blue")
-        self.group = make(portward, "groups", name="guard", ports=[blue], ingress_firewall_policy_id=policy)
 
-    def change(self) -> None:
-        change(self.portward, "rules", self.rule, destination_port="80")
-
-    def decides(self) -> tuple[object, object]:
-        return tcp(self.lab, 22), tcp(self.lab, 80)
-
-    def objects(self) -> int:
-        listed = nft(self.lab.router_netns, "list table inet portward")
-        return len(re.findall(r"^\t(?:chain|map|set) ", listed, re.MULTILINE))
-
-    def reasons(self) -> list[str]:
-        told = self.portward.ask("GET", f"{FWAAS}/firewall_groups/{self.group}/realisation")["realisation"]
-        return [port["error"] for port in told["ports"]]
+@pytest.fixture(scope="module")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Iterator[MortalHost]:
+    with Lab.create("agent", switch=True) as lab, mortal_host(lab, tmp_path_factory.mktemp("agent")) as host:
+        yield host
 
 
 @pytest.fixture
-def portward(tmp_path: Path) -> Iterator[Mortal]:
-    portward = Mortal(tmp_path)
-    try:
-        portward.start_api()
-        yield portward
-    finally:
-        portward.stop()
+def quiet(kind: str, shared: MortalHost) -> MortalHost:
+    """The host, with its port of ``kind`` guarded."""
+    shared.portward.untell()
+    shared.portward.revive()
+    shared.guard(kind)
+    assert shared.decides() == OLD
+    return shared
 
 
 @pytest.fixture
-def guarded(portward: Mortal, lab: Lab) -> Iterator[Guarded]:
-    """Enforced, and under traffic until the test ends."""
-    guarded = Guarded(portward, lab)
-    portward.start_agent()
-    portward.wait_until_realised()
-    assert guarded.decides() == OLD
-    flows = [
-        lab.red.flow(lab.blue.address(), port, source_port=source_port)
-        for port, source_port in ((5003, 40003), (5004, 40004), (5006, None))
-    ]
-    with lab.red.stream(flows, rate=3_000) as stream:
-        yield guarded
-        nothing_wrong(stream, passing={5003})
+def host(quiet: MortalHost) -> Iterator[MortalHost]:
+    """The same, under traffic until the test ends."""
+    with steady(quiet.lab, "vm", allowed=(5003,), denied=(5004, 5005)):
+        yield quiet
 
 
-@pytest.mark.parametrize("step", [Step.PREPARED, Step.SWITCHED, "counted", Step.REMOVED])
+@pytest.mark.parametrize(("kind", "step", "in_force"), KILLED)
 def test_the_agent_killed_in_the_middle_of_a_change_leaks_nothing_and_the_next_one_finishes_it(
-    portward: Mortal, guarded: Guarded, step: str
+    kind: str, host: MortalHost, step: str, in_force: bool
 ) -> None:
-    before = guarded.objects()
-    portward.tell("die", step)
-    guarded.change()
-    portward.wait_until_dead()
-    assert guarded.decides() == (OLD if step == Step.PREPARED else NEW)
-    portward.restart_agent()
-    portward.wait_until_realised()
-    assert guarded.decides() == NEW
-    assert guarded.objects() == before, "something was left behind"
+    before = footprint(host.lab, kind)
+    host.portward.tell("die", step)
+    host.change()
+    host.portward.wait_until_dead()
+    assert host.decides() == (NEW if in_force else OLD)
+    host.portward.restart_agent()
+    host.portward.wait_until_realised()
+    assert host.decides() == NEW
+    assert footprint(host.lab, kind) == before, "something was left behind"
 
 
-@pytest.mark.parametrize("step", [*BUILDING, "counted"])
+@pytest.mark.parametrize(("kind", "step"), TAKING_OVER)
 def test_the_agent_killed_as_it_takes_over_leaks_nothing_and_the_next_one_finishes_it(
-    portward: Mortal, guarded: Guarded, step: str
+    kind: str, host: MortalHost, step: str
 ) -> None:
-    before = guarded.objects()
-    portward.kill("agent")
-    guarded.change()
-    portward.tell("die", step)
-    portward.start_agent()
-    portward.wait_until_dead()
-    portward.restart_agent()
-    portward.wait_until_realised()
-    assert guarded.decides() == NEW
-    assert guarded.objects() == before, "something was left behind"
+    before = footprint(host.lab, kind)
+    host.portward.kill("agent")
+    host.change()
+    host.portward.tell("die", step)
+    host.portward.start_agent()
+    host.portward.wait_until_dead()
+    host.portward.restart_agent()
+    host.portward.wait_until_realised()
+    assert host.decides() == NEW
+    assert footprint(host.lab, kind) == before, "something was left behind"
 
 
-@pytest.mark.parametrize("step", [Step.PREPARED, Step.SWITCHED, Step.REMOVED])
+@pytest.mark.parametrize(("kind", "step", "in_force"), REFUSED)
 def test_a_refusal_is_the_reason_of_the_port_and_its_group_and_heals_without_being_told(
-    portward: Mortal, guarded: Guarded, step: str
+    kind: str, host: MortalHost, step: str, in_force: bool
 ) -> None:
-    portward.tell("refuse", step)
-    guarded.change()
-    portward.wait("agent", "is in error", lambda: status(portward, guarded.group) == "ERROR", 20)
-    (reason,) = guarded.reasons()
-    assert REASON in reason
-    assert guarded.decides() == (NEW if step == Step.REMOVED else OLD)
-    (portward.directory / "refuse").unlink()
+    host.portward.tell("refuse", step)
+    host.change()
+    host.portward.wait("agent", "is in error", lambda: host.status() == "ERROR", 20)
+    assert REASON in str(host.reasons()[kind])
+    assert host.decides() == (NEW if in_force else OLD)
+    host.portward.untell()
     gone = time.monotonic()
-    portward.wait("agent", "has healed", lambda: status(portward, guarded.group) == "ACTIVE", 20)
+    host.portward.wait("agent", "has healed", lambda: host.status() == "ACTIVE", 20)
     print(f"healed {time.monotonic() - gone:.1f} s after the cause was gone")
-    assert guarded.decides() == NEW
-    assert guarded.reasons() == [None]
+    assert host.decides() == NEW
+    assert host.reasons() == {kind: None}
 
 
-@pytest.fixture
-def small_disk(portward: Mortal) -> Iterator[Path]:
-    """The agent's state directory on a disk of its own."""
-    directory = portward.directory / "agent"
-    directory.mkdir(mode=0o700)
-    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=128k,mode=0700", "tmpfs", str(directory)], check=True)
-    yield directory
-    portward.stop()
-    subprocess.run(["umount", str(directory)], check=True)
-
-
-def fill(directory: Path) -> Path:
-    """A file that leaves no room for another byte."""
-    filler = directory / "filler"
-    with suppress(OSError), filler.open("wb", buffering=0) as file:
-        while True:
-            file.write(bytes(4096))
-    return filler
-
-
-def test_a_full_disk_stops_no_change_and_what_is_enforced_is_kept_once_there_is_room(
-    portward: Mortal, small_disk: Path, guarded: Guarded
+@pytest.mark.parametrize(("kind", "step"), [("router", Step.SWITCHED), ("vm", bridge.Step.COMMITTED)])
+def test_a_refusal_is_the_reason_of_ports_of_its_kind_alone_and_the_others_change(
+    kind: str, quiet: MortalHost, step: str
 ) -> None:
-    filler = fill(small_disk)
-    guarded.change()
-    portward.wait_until_realised()
-    assert guarded.decides() == NEW
-    assert not (small_disk / "state.json").exists(), "a restart would go back to what was in force before"
+    quiet.guard(*KINDS)
+    quiet.portward.tell("refuse", step)
+    quiet.change()
+    quiet.portward.wait("agent", "is in error", lambda: quiet.status() == "ERROR", 20)
+    assert {of_kind for of_kind, reason in quiet.reasons().items() if reason} == {kind}
+    assert quiet.decides() == (Outcome.SILENT, Outcome.SILENT), "what each of two ports denies"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_killed_api_opens_nothing_and_back_again_it_is_obeyed(host: MortalHost) -> None:
+    host.portward.kill("api")
+    assert host.decides() == OLD
+    host.portward.start_api()
+    host.change()
+    host.portward.wait_until_realised()
+    assert host.decides() == NEW
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_without_an_api_what_was_enforced_stays_and_what_it_kept_is_all_that_an_agent_needs(
+    host: MortalHost,
+) -> None:
+    with host.portward.silent_api():
+        host.portward.kill("agent")
+        assert host.decides() == OLD
+        host.portward.restart_agent()
+        assert host.decides() == OLD
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_an_agent_alone_enforces_what_it_kept_on_a_host_that_forgot_everything(kind: str, quiet: MortalHost) -> None:
+    with quiet.portward.silent_api():
+        quiet.portward.kill("agent")
+        wipe(quiet.lab, kind)
+        assert quiet.decides() != OLD
+        quiet.portward.restart_agent()
+        assert quiet.decides() == OLD
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("damaged", [True, False], ids=["damaged", "missing"])
+def test_a_kept_state_that_cannot_be_used_opens_nothing_and_the_api_is_obeyed(host: MortalHost, damaged: bool) -> None:
+    kept = host.state_dir / "state.json"
+    with host.portward.silent_api():
+        host.portward.kill("agent")
+        if damaged:
+            kept.write_bytes(kept.read_bytes()[:-20])
+        else:
+            kept.unlink()
+        host.portward.start_agent_until("kept_state_unusable" if damaged else "no_kept_state")
+        assert host.decides() == OLD
+    host.change()
+    host.portward.wait_until_realised()
+    assert host.decides() == NEW
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_a_full_disk_stops_no_change_and_what_is_enforced_is_kept_once_there_is_room(
+    host: MortalHost,
+) -> None:
+    filler = host.fill_disk()
+    host.change()
+    host.portward.wait_until_realised()
+    assert host.decides() == NEW
+    kept = host.state_dir / "state.json"
+    assert not kept.exists(), "a restart would go back to what was in force before"
     filler.unlink()
-    portward.wait("agent", "keeps its state", lambda: (small_disk / "state.json").exists(), 20)
-    portward.kill("api")
-    portward.kill("agent")
-    before = epoch(guarded.lab.router_netns)
-    portward.restart_agent()
-    assert epoch(guarded.lab.router_netns) == before + 1, "it had nothing to enforce"
-    assert guarded.decides() == NEW
+    host.portward.wait("agent", "keeps its state", kept.exists, 20)
+    with host.portward.silent_api():
+        host.portward.kill("agent")
+        host.portward.restart_agent()
+        assert host.decides() == NEW

@@ -1,10 +1,9 @@
-"""What is refused, and what vanishes: the port says why, what was enforced stays, and all heals with the cause gone."""
+"""What nftables refuses, and namespaces that vanish: it is said, what was enforced stays, all heals with the cause."""
 
 import ctypes
 import errno
 import os
 import re
-import select
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,8 +12,10 @@ from unittest import mock
 import pytest
 
 from packets.builders import ALLOW_ALL, Guard, address_set, edited, new_id, policy, rule, state_of
-from packets.nftables_router import BUILDING, enforcing, nft, ruleset, udp
-from packets.refusals import REASON, free_descriptors, refusing
+from packets.nftables_router import BUILDING, enforcing, nft, serial
+from packets.refusals import free_descriptors, refusing
+from packets.steady import steady
+from packets.test_failure import NEW_DECIDES, NEW_GUARDS, OLD, OLD_DECIDES, OLD_GUARDS, decides
 from packets.test_nftables_restart import bound, comes_to, ip
 from portward.channel.messages import encode
 from portward.dataplane.nftables import libnftables, support
@@ -22,113 +23,28 @@ from portward.dataplane.nftables.driver import NftablesDataplane
 from portward.dataplane.nftables.namespace import Step
 from portward.dataplane.nftables.netlink import Netlink, NetlinkError
 from portward.dataplane.nftables.support import Feature, Unsupported
-from portward.lab import Lab, Outcome, Stream
+from portward.lab import Lab, Outcome
 from portward.model import HostState
 
-PASSED, SILENT = Outcome.PASSED, Outcome.SILENT
-OLD = udp(5001, 5003, 5005)
-OLD_GUARDS = {"blue": Guard(ingress=OLD), "red": Guard(egress=ALLOW_ALL)}
-NEW_GUARDS = {
-    "blue": Guard(ingress=edited(OLD, *udp(5002, 5003, 5005).rules)),
-    "green": Guard(),
-    "red": OLD_GUARDS["red"],
-}
-OLD_DECIDES, NEW_DECIDES = (PASSED, SILENT), (SILENT, PASSED)
 NONE = [None] * 3  # no error, of each port of the new guards
-STEPS = (Step.PREPARED, Step.SWITCHED, Step.REMOVED)
-
-
-def decides(lab: Lab) -> tuple[Outcome, ...]:
-    """What becomes of a packet that the old policies alone allow, and of one that the new ones alone do."""
-    return tuple(lab.red.probe("udp", lab.blue.address(), port).outcome for port in (5001, 5002))
 
 
 @pytest.fixture
-def steady(lab: Lab) -> Iterator[None]:
-    """Traffic all the time: old and new policies allow 5003 and 5005 and deny 5004 and 5006. None is lost or leaks."""
-    flows = [
-        lab.red.flow(lab.blue.address(version), port, source_port=source_port)
-        for version in (4, 6)
-        for port, source_port in ((5003, 40003), (5005, None), (5004, 40004), (5006, None))
-    ]
+def under_traffic(lab: Lab) -> Iterator[None]:
+    """The old policies are enforced; what the new ones decide the same way is sent all the time."""
     with enforcing(lab) as enforce:
         enforce(**OLD_GUARDS)
-    with lab.red.stream(flows, rate=4_000) as stream:
+    with steady(lab, "router", allowed=(5003, 5005), denied=(5004, 5006)):
         yield
-        nothing_wrong(stream, passing={5003, 5005})
-
-
-def nothing_wrong(stream: Stream, *, passing: set[int]) -> None:
-    """Of each flow every packet arrived, or none, and there were some."""
-    counts = stream.stop()
-    seen = [f"{flow.port}: {count.received}/{count.sent}" for flow, count in zip(stream.flows, counts, strict=True)]
-    print(f"received/sent of each flow: {', '.join(seen)}")
-    assert all(count.sent > 20 for count in counts)
-    for flow, count in zip(stream.flows, counts, strict=True):
-        assert count.received == (count.sent if flow.port in passing else 0), flow
 
 
 def errors(dataplane: NftablesDataplane, wanted: HostState) -> list[str | None]:
     return [port.error for port in dataplane.apply(wanted).ports]
 
 
-def objects(lab: Lab) -> int:
-    """How many chains, maps and sets our table has."""
-    return len(re.findall(r"^\t(?:chain|map|set) ", nft(lab.router_netns, "list table inet portward"), re.MULTILINE))
-
-
-@pytest.mark.usefixtures("steady")
-@pytest.mark.parametrize("adopting", [False, True], ids=["change", "build"])
-@pytest.mark.parametrize("step", STEPS)
-def test_a_step_that_is_refused_again_and_again_changes_nothing_piles_up_nothing_and_heals(
-    lab: Lab, step: Step, adopting: bool
-) -> None:
-    with enforcing(lab) as enforce:
-        before = HostState(generation=1) if adopting else enforce(**OLD_GUARDS)
-        wanted = state_of(lab.ports, NEW_GUARDS, before)
-        sizes = []
-        with refusing(step) as refused:
-            for attempt in range(1, 5):
-                said = errors(enforce.dataplane, wanted)
-                assert all(error is not None and REASON in error for error in said)
-                assert decides(lab) == (NEW_DECIDES if step is Step.REMOVED else OLD_DECIDES)
-                assert not select.select(enforce.dataplane.watched(), [], [], 0)[0], "it would try without a pause"
-                assert len(refused) >= attempt
-                sizes.append(objects(lab))
-        assert sizes[3] == sizes[1], "each attempt leaves more in the kernel"
-        assert errors(enforce.dataplane, wanted) == NONE
-        assert decides(lab) == NEW_DECIDES
-        healed = len(ruleset(lab.router_netns).splitlines())
-    with enforcing(lab) as afresh:  # which removes whatever an earlier life left
-        afresh(**NEW_GUARDS)
-        assert len(ruleset(lab.router_netns).splitlines()) == healed, "something was left behind"
-
-
-@pytest.mark.usefixtures("steady")
-@pytest.mark.parametrize("step", STEPS)
-def test_after_a_refused_step_another_change_is_made_as_if_nothing_had_been(lab: Lab, step: Step) -> None:
-    """Names that leftovers of the first bear are used again by the second: a list and a device that come back."""
-    with enforcing(lab) as enforce:
-        before = enforce(**NEW_GUARDS)
-        rules = len(ruleset(lab.router_netns).splitlines())
-        with refusing(step):
-            assert errors(enforce.dataplane, state_of(lab.ports, OLD_GUARDS, before)) != [None, None]
-        wanted = enforce(**NEW_GUARDS)
-        assert len(ruleset(lab.router_netns).splitlines()) == rules, "something was left behind"
-        assert decides(lab) == NEW_DECIDES
-        assert lab.red.probe("udp", lab.green.address(), 5003).outcome is SILENT
-        with refusing(step):
-            enforce.dataplane.apply(state_of(lab.ports, OLD_GUARDS, wanted))
-            enforce.dataplane.apply(state_of(lab.ports, NEW_GUARDS, wanted))
-        enforce(**OLD_GUARDS)
-        assert decides(lab) == OLD_DECIDES
-        assert lab.red.probe("udp", lab.green.address(), 5001).outcome is PASSED
-
-
 def take_a_name(netns: str) -> None:
     """Where the build is about to make a set, there is one of another type."""
-    serial = max(map(int, re.findall(r"v(\d+)/", nft(netns, "list table inet portward"))))
-    nft(netns, f"add map inet portward v{serial + 1}/covered {{ type ifname : mark; }}")
+    nft(netns, f"add map inet portward v{serial(netns) + 1}/covered {{ type ifname : mark; }}")
 
 
 def take_the_new_epoch(netns: str) -> None:
@@ -145,7 +61,7 @@ def lead_to_what_is_to_go(netns: str) -> None:
     nft(netns, f"add rule inet portward theirs jump {oldest}")
 
 
-@pytest.mark.usefixtures("steady")
+@pytest.mark.usefixtures("under_traffic")
 @pytest.mark.parametrize(
     ("after", "meddle", "reason"),
     [
@@ -232,7 +148,7 @@ def test_a_namespace_that_vanishes_in_the_middle_of_a_change_is_told_and_enforce
     assert descriptors() == before
 
 
-@pytest.mark.usefixtures("steady")
+@pytest.mark.usefixtures("under_traffic")
 def test_without_a_free_descriptor_a_namespace_says_so_and_others_go_on(lab: Lab, namespace: str) -> None:
     """At every number of descriptors that are free, so at every place where one is needed; none is lost on the way."""
     make(namespace)
@@ -271,7 +187,7 @@ def test_what_an_earlier_agent_filters_ends_once_its_namespace_can_be_seen(lab: 
     assert "portward" not in nft(lab.router_netns, "list ruleset")
 
 
-@pytest.mark.usefixtures("steady")
+@pytest.mark.usefixtures("under_traffic")
 def test_an_error_in_one_namespace_that_nobody_thought_of_is_that_namespaces_alone(lab: Lab, namespace: str) -> None:
     make(namespace)
     bugs: list[Exception] = []
@@ -291,7 +207,7 @@ def test_an_error_in_one_namespace_that_nobody_thought_of_is_that_namespaces_alo
         assert errors(enforce.dataplane, wanted) == [None, *NONE]
 
 
-@pytest.mark.usefixtures("steady")
+@pytest.mark.usefixtures("under_traffic")
 @pytest.mark.parametrize("missing", ["a word that this nft does not know", "something that this kernel does not have"])
 def test_an_nftables_or_a_kernel_that_is_too_old_is_the_reason_and_touches_nothing(
     lab: Lab, monkeypatch: pytest.MonkeyPatch, missing: str
@@ -313,7 +229,7 @@ def test_an_nftables_or_a_kernel_that_is_too_old_is_the_reason_and_touches_nothi
         assert decides(lab) == NEW_DECIDES
 
 
-@pytest.mark.usefixtures("steady")
+@pytest.mark.usefixtures("under_traffic")
 def test_without_libnftables_the_version_that_is_needed_is_the_reason(
     lab: Lab, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -356,7 +272,7 @@ print([port.error for port in dataplane.apply(new).ports], flush=True)
 """
 
 
-@pytest.mark.usefixtures("steady")
+@pytest.mark.usefixtures("under_traffic")
 @pytest.mark.parametrize("mebibytes", [-1000, -8, 0])
 def test_an_agent_that_gets_no_memory_says_so_or_dies_and_opens_nothing(lab: Lab, mebibytes: int) -> None:
     """libnftables ends the process it is in when it gets none; then the next one goes on."""

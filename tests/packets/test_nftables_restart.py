@@ -10,14 +10,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from packets.builders import ALLOW_ALL, Guard, both, new_id, policy, state_of
+from packets.builders import ALLOW_ALL, Guard, new_id, state_of
 from packets.enforcer import Enforcer
 from packets.nftables_router import enforcing, epoch, nft, ruleset, udp
 from portward.dataplane.netns import in_namespace
 from portward.dataplane.nftables.driver import NftablesDataplane
 from portward.dataplane.nftables.libnftables import Nft
 from portward.dataplane.nftables.namespace import Step
-from portward.dataplane.protocol import DataplaneError
 from portward.lab import Lab, Outcome
 from portward.model import Binding, CoveredPort, HostState, Port, PortKind, Report
 
@@ -59,49 +58,6 @@ def test_a_restart_takes_over_what_is_there_and_raises_the_epoch_once(lab: Lab, 
 
 def _without_epoch(text: str) -> list[str]:
     return re.sub(r"epoch/\d+|0x[0-9a-f]{8}", "", text).splitlines()
-
-
-@pytest.mark.parametrize("push", ["client", "server"])
-def test_accepted_connections_outlive_a_restart_and_others_are_cut(lab: Lab, enforce: Enforcer, push: str) -> None:
-    enforce(blue=Guard(ingress=ALLOW_ALL))
-    kept, cut = (
-        [
-            lab.red.connect(protocol, lab.blue.address(version), port, push=push)
-            for protocol in ("tcp", "udp")
-            for version in (4, 6)
-        ]
-        for port in (5001, 5002)
-    )
-    enforce.dataplane.close()
-    with enforcing(lab) as restarted:
-        restarted(blue=Guard(ingress=policy(both("allow", "tcp", 5001), both("allow", "udp", 5001))))
-        assert [connection.exchange() for connection in kept] == [True] * 4
-        assert [connection.exchange(0.2) for connection in cut] == [False] * 4
-        assert [connection.retransmitted for connection in kept[:2]] == [0, 0]
-    for connection in (*kept, *cut):
-        connection.close()
-
-
-@pytest.mark.parametrize(
-    "damage",
-    [
-        "flush ruleset",
-        "delete table inet portward",
-        "flush chain inet portward forward",
-        "delete chain inet portward forward",
-        "insert rule inet portward forward accept",
-        "flush map inet portward {build}/ingress",
-        "insert rule inet portward {build}/ingress/{device} return",
-        "add table inet portward {{ flags dormant; }}",
-    ],
-)
-def test_damage_to_the_table_is_repaired_when_it_is_noticed(lab: Lab, enforce: Enforcer, damage: str) -> None:
-    wanted = enforce(**GUARDS)
-    assert outcomes(lab) == [PASSED, SILENT]
-    build = re.findall(r"map (v\d+)/", nft(lab.router_netns, "list table inet portward"))[0]
-    nft(lab.router_netns, damage.format(build=build, device=lab.port("blue").device))
-    assert outcomes(lab) == [PASSED, PASSED]
-    assert comes_to(enforce.dataplane, wanted, lambda _: outcomes(lab) == [PASSED, SILENT])
 
 
 def test_a_connection_of_before_a_flush_is_judged_by_its_rules_not_by_its_mark(lab: Lab, enforce: Enforcer) -> None:
@@ -239,27 +195,6 @@ def test_a_refusal_of_the_kernel_is_reported_and_enforced_once_it_is_over(lab: L
     owner.close()
     assert [port.error for port in enforce.dataplane.apply(wanted).ports] == [None, None]
     assert outcomes(lab) == [PASSED, SILENT]
-
-
-def test_a_change_that_fails_half_way_leaves_the_old_policies_in_force(lab: Lab) -> None:
-    failing: list[Step] = []
-
-    def fail(step: Step) -> None:
-        if step in failing:
-            raise DataplaneError("as if the next transaction were refused")
-
-    with enforcing(lab, on_step=fail) as enforce:
-        enforce(**GUARDS)
-        failing.append(Step.PREPARED)
-        wanted = state_of(lab.ports, {"blue": Guard(ingress=ALLOW_ALL)}, enforce.state)
-        assert [port.error for port in enforce.dataplane.apply(wanted).ports] == [
-            "as if the next transaction were refused"
-        ]
-        assert outcomes(lab) == [PASSED, SILENT]
-        assert not select.select(enforce.dataplane.watched(), [], [], 0)[0], "the agent would try without a pause"
-        failing.clear()
-        assert [port.error for port in enforce.dataplane.apply(wanted).ports] == [None]
-        assert outcomes(lab) == [PASSED, PASSED]
 
 
 def test_an_older_ruleset_put_back_revives_no_connection_that_was_denied_since(lab: Lab, enforce: Enforcer) -> None:

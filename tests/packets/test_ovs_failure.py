@@ -74,16 +74,6 @@ def test_a_switch_that_does_nothing_is_an_error_and_heals(lab: Lab, enforce: Enf
     assert lab.red.probe("udp", lab.blue.address(), ALLOWED).outcome is Outcome.SILENT
 
 
-@pytest.mark.parametrize("what", [["br-int"], ["br-int", "table=157"], ["br-int", "table=0"]])
-def test_flows_of_ours_that_somebody_deletes_are_put_back_at_once(
-    lab: Lab, enforce: Enforcer, stream: Stream, what: list[str]
-) -> None:
-    lab.switch.ofctl("del-flows", *what)
-    enforce.heals_soon()
-    passes_again(stream)
-    assert leaked(stream) == 0
-
-
 @pytest.mark.parametrize("flow", ["table=157,priority=65534,actions=NORMAL", "table=0,priority=65535,actions=NORMAL"])
 def test_flows_of_others_that_go_around_us_are_an_error_until_they_are_gone(
     lab: Lab, enforce: Enforcer, flow: str

@@ -131,29 +131,6 @@ def test_a_port_deleted_while_bound_is_filtered_no_more_and_its_group_is_inactiv
     assert status(portward, group) == "INACTIVE"
 
 
-def test_a_killed_api_opens_nothing_and_back_again_it_is_obeyed(portward: Portward, lab: Lab) -> None:
-    rule, _, _ = guard(portward, add_port(portward, lab, "blue"), allow=22)
-    portward.kill("api")
-    assert (tcp(lab, 22), tcp(lab, 80)) == (PASSED, SILENT)
-    portward.start_api()
-    change(portward, "rules", rule, destination_port="80")
-    portward.wait_until_realised()
-    assert (tcp(lab, 22), tcp(lab, 80)) == (SILENT, PASSED)
-
-
-def test_with_both_killed_what_was_enforced_stays_and_an_agent_alone_enforces_what_it_kept(
-    portward: Portward, lab: Lab
-) -> None:
-    guard(portward, add_port(portward, lab, "blue"), allow=22)
-    portward.kill("api")
-    portward.kill("agent")
-    assert (tcp(lab, 22), tcp(lab, 80)) == (PASSED, SILENT)
-    subprocess.run(["ip", "netns", "exec", lab.router_netns, "nft", "flush", "ruleset"], check=True)
-    assert tcp(lab, 80) is PASSED
-    portward.restart_agent()
-    assert (tcp(lab, 22), tcp(lab, 80)) == (PASSED, SILENT)
-
-
 def test_a_damaged_database_is_refused_with_a_reason_and_opens_nothing(portward: Portward, lab: Lab) -> None:
     guard(portward, add_port(portward, lab, "blue"), allow=22)
     portward.kill("api")

@@ -17,10 +17,10 @@ from typing import TypeVar
 import structlog
 
 from portward.dataplane.openvswitch.codec import Command, encode_actions
-from portward.dataplane.openvswitch.flows import Conjunction, Field, Flow, FlowKey, FlowStats, Load
+from portward.dataplane.openvswitch.flows import Field, Flow, FlowKey, FlowStats, Load
 from portward.dataplane.openvswitch.layout import COOKIE, COOKIE_MASK, LEARNT_COOKIE, MARK_BITS, Table
 from portward.dataplane.openvswitch.openflow import FlowChange, OpenflowConnection, Refused
-from portward.dataplane.openvswitch.plan import Plan, Wanted, changes, plan
+from portward.dataplane.openvswitch.plan import Plan, Wanted, changes, counting, plan
 from portward.dataplane.openvswitch.tables import HOOKED, TO_EGRESS, flow
 from portward.dataplane.openvswitch.vswitchd import Vswitchd
 from portward.dataplane.protocol import Count, DataplaneError, Ledger, Reading
@@ -105,6 +105,14 @@ class Bridge:
             DataplaneError: something was refused. What stood before stands, unless the message says that ``wanted``
                 does.
         """
+        try:
+            self._enforce(wanted)
+        except DataplaneError:
+            with contextlib.suppress(DataplaneError):
+                self.disturbed()  # unheard, it would wake us without a pause, and the next attempt knew nothing of it
+            raise
+
+    def _enforce(self, wanted: Wanted) -> None:
         if self._stands is not None or wanted != self._wanted:
             epoch = self._next_epoch()
             made = plan(wanted, self._plan, epoch)
@@ -120,7 +128,7 @@ class Bridge:
             self._plan, self._wanted, self._stands = made, wanted, None
             self._epoch = max([self._epoch, *(mark for _, mark in made.epochs.values())])
             self._going |= {key: self._rules[key] for key in gone if key in self._rules}
-            self._rules = _rules(made)
+            self._rules = counting(made)
             self._keep_counts()
             self._on_step(Step.COMMITTED)
         if not self._realised:
@@ -333,16 +341,6 @@ class Bridge:
         if self._ledger is not None and readings:
             self._ledger.keep(readings)
             self._ledger.forget(readings)
-
-
-def _rules(made: Plan) -> dict[FlowKey, str]:
-    return {
-        flow.key: rule.rule.id
-        for policy in made.policies.values()
-        for rule in policy.rules.values()
-        for flow in rule.flows
-        if not any(isinstance(action, Conjunction) for action in flow.actions)
-    }
 
 
 def _digest(key: FlowKey) -> str:

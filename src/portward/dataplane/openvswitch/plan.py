@@ -15,7 +15,7 @@ from portward.compiler import BITS
 from portward.dataplane.addresses import Members
 from portward.dataplane.lists import Part
 from portward.dataplane.openvswitch import sets
-from portward.dataplane.openvswitch.flows import Flow
+from portward.dataplane.openvswitch.flows import Conjunction, Flow, FlowKey
 from portward.dataplane.openvswitch.policies import PolicyFlows, policy_flows, profile_flows, stretches
 from portward.dataplane.openvswitch.ports import (
     AdmittedPort,
@@ -242,3 +242,14 @@ def changes(
     gone = [flow for key, flow in old.items() if key not in new]
     come = [flow for key, flow in new.items() if old.get(key) != flow]
     return gone, come
+
+
+def counting(made: Plan) -> dict[FlowKey, str]:
+    """The flows that count what rules decide, and the rule of each."""
+    return {
+        flow.key: rule.rule.id
+        for policy in made.policies.values()
+        for rule in policy.rules.values()
+        for flow in rule.flows
+        if not any(isinstance(action, Conjunction) for action in flow.actions)
+    }
