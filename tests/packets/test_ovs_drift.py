@@ -1,6 +1,7 @@
 """What others change on the bridge is noticed by an agent that sleeps until it is woken, however it comes to know."""
 
 import select
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -54,6 +55,37 @@ def denials(lab: Machines) -> list[str]:
     listed = lab.ofctl("--no-stats", "dump-flows", "br-int", "table=157").splitlines()
     found = [line.partition(", ")[2].partition(" actions=") for line in listed if f"ct_tp_dst={DENIED}" in line]
     return [match.replace("send_flow_rem ", "").replace(" ", "") for match, _, actions in found if actions == "drop"]
+
+
+def turns(lab: Machines, seconds: float = 0.5) -> int:
+    """How often an agent has something to do in that time, whom nothing but the dataplane wakes."""
+    count, deadline = 0, time.monotonic() + seconds
+    while (left := deadline - time.monotonic()) > 0:
+        if select.select(list(lab.dataplane.watched()), [], [], left)[0]:
+            lab.dataplane.apply(lab.state)
+            count += 1
+    return count
+
+
+@pytest.mark.parametrize("guarded", [True, False], ids=["machines", "no machine"])
+def test_an_agent_sleeps_whatever_others_do_and_whichever_daemon_is_gone(guarded: bool) -> None:
+    machine = Machine("alone", 11)
+    with machines_on_a_bridge() as lab:
+        if guarded:
+            lab.add(machine)
+            lab.plug(machine)
+            lab.enforce({machine: GUARD})
+        changes = [
+            lambda: lab.ofctl("add-flow", "br-int", "table=60,priority=5,actions=drop"),
+            lab.kill_vswitchd,
+            lab.kill_database,
+            lab.start_database,
+            lab.start_vswitchd,
+        ]
+        for change in changes:
+            change()
+            assert turns(lab) < 20
+        assert wake(lab) == set()
 
 
 @pytest.mark.parametrize("noticed", [True, False], ids=["noticed", "unnoticed"])

@@ -5,6 +5,7 @@ agent runs or not. It refuses a bridge whose switch would let everything pass wh
 bridges alone as long as no VM port was ever bound on this host.
 """
 
+import contextlib
 import select
 import time
 from collections.abc import Callable, Collection
@@ -91,6 +92,7 @@ class OpenvswitchDataplane:
         except (PortwardError, OSError) as error:
             errors = dict.fromkeys((covered.port.id for covered in ports), str(error))
             self._unfinished = ours or self._bridge.is_ours()
+            self._hear()
         except MemoryError:
             errors = dict.fromkeys(
                 (covered.port.id for covered in ports), "no memory is left for the flows of VM ports"
@@ -102,6 +104,7 @@ class OpenvswitchDataplane:
         view = self._await(lambda: self._ovsdb.connected and self._ovsdb.bridge(self._name), bool(ports))
         if not view:
             if not ports:
+                self._hear()
                 return {}
             raise DataplaneError(
                 f"the switch has no bridge {self._name}: make it (ovs-vsctl add-br {self._name} -- "
@@ -110,7 +113,7 @@ class OpenvswitchDataplane:
                 else "the switch does not answer: is ovsdb-server up, and is [openvswitch] run_dir its directory?"
             )
         self._bridge.connect()
-        if not ports and not self._bridge.is_ours():
+        if not ports and not self._bridge.is_ours() and not self._hear():
             return {}
         self._policies.update(state.policies)
         self._sets.update(state.sets)
@@ -226,6 +229,12 @@ class OpenvswitchDataplane:
         self._reflector.close()
         self._ovsdb.close()
         self._watch.close()
+
+    def _hear(self) -> bool:
+        """Take what the switch said, which unheard would wake us without a pause; was it about flows of ours?"""
+        with contextlib.suppress(DataplaneError):
+            return self._bridge.disturbed()
+        return False
 
     def _look_again(self) -> None:
         """Wake whoever waits, if the switch said something among its answers: nothing is readable any more."""
