@@ -71,9 +71,9 @@ class Plan(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def places(self) -> frozenset[Hashable]:
-        """What differs when a port came, went, or changed its network: sources seen before then count no more."""
+        """What differs when a port came, went, or changed its place: sources seen before then count no more."""
         return frozenset(
-            (key, section.source.network)
+            (key, section.source.place)
             for key, section in self.sections.items()
             if key[0] in ("port", "admitted")  # type: ignore[index]
         )

@@ -3,7 +3,7 @@
 A port that has no flow here sends nothing and gets nothing. Refuses to know rules, and how ports are found.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Hashable, Iterable, Iterator, Sequence
 from ipaddress import IPv6Network, ip_network
 
 import msgspec
@@ -40,6 +40,16 @@ class FilteredPort(msgspec.Struct, frozen=True, kw_only=True):
     zone: int
     profile: int  # by which lists it is decided
 
+    @property
+    def teaches(self) -> bool:
+        """Whether it may send from addresses that nobody has told us of, which are learnt."""
+        return not self.port.port_security_enabled
+
+    @property
+    def place(self) -> Hashable:
+        """What differs when sources that were learnt at it count no more."""
+        return self.network, self.teaches
+
 
 class AdmittedPort(msgspec.Struct, frozen=True, kw_only=True):
     """A port that is not filtered. ``network`` ``None``: it carries the frames of all, tagged."""
@@ -48,10 +58,15 @@ class AdmittedPort(msgspec.Struct, frozen=True, kw_only=True):
     network: int | None
     networks: frozenset[int] = frozenset()  # those that it carries alone, if it does not carry all
 
+    @property
+    def place(self) -> Hashable:
+        """What differs when sources that were learnt at it count no more."""
+        return self.network, self.networks
+
 
 def filtered_flows(port: FilteredPort) -> Iterator[Flow]:
     """What is known of a filtered port, and the sources that are its own."""
-    bits = port.port.port_security_enabled << Bits.SECURED | (not port.port.port_security_enabled) << Bits.TEACHES
+    bits = port.port.port_security_enabled << Bits.SECURED | port.teaches << Bits.TEACHES
     yield flow(
         Table.PORT,
         100,

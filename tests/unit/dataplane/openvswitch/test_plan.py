@@ -1,13 +1,18 @@
 """Flows of a bridge in sections: what a change touches, and which connections it has judged anew."""
 
 import uuid
+from collections.abc import Hashable
+from typing import Any
+
+import pytest
 
 from portward.dataplane.lists import Part
 from portward.dataplane.openvswitch.flows import Load
 from portward.dataplane.openvswitch.layout import Table
 from portward.dataplane.openvswitch.plan import Plan, Profile, Wanted, changes, number_all, plan
 from portward.dataplane.openvswitch.policies import LONGEST_STRETCH, stretches
-from portward.model import Action, Rule, Stratum
+from portward.dataplane.openvswitch.ports import FilteredPort
+from portward.model import Action, Port, PortKind, Rule, Stratum
 
 ONE, OTHER = (str(uuid.uuid4()) for _ in range(2))
 
@@ -64,3 +69,13 @@ def test_every_stretch_of_a_policy_is_asked_by_the_list_that_uses_it() -> None:
     asked = [action.value for flow in steps for action in flow.actions if isinstance(action, Load)]
     assert set(made.policies) <= set(asked)
     assert len(made.policies) == 2
+
+
+@pytest.mark.parametrize("change", [{"network": 20}, {"ofport": 6}, {"secured": True}, {}])
+def test_a_port_that_may_not_send_from_any_source_any_more_is_another_place_to_learn_at(change: dict[str, Any]) -> None:
+    def places(*, network: int = 10, ofport: int = 5, secured: bool = False, profile: int = 1) -> frozenset[Hashable]:
+        port = Port(id=ONE, kind=PortKind.VM, mac_address="fa:16:3e:00:00:01", port_security_enabled=secured)
+        filtered = FilteredPort(port=port, ofport=ofport, network=network, zone=1, profile=profile)
+        return plan(Wanted(filtered=(filtered,)), Plan(), 1).places
+
+    assert (places() != places(profile=2, **change)) == bool(change)
