@@ -77,8 +77,8 @@ def may_edit(before: Members, after: Members, uses: Collection[Use]) -> bool:
 
     So it is when all rules of it do the same, and the one address of the packet that is looked up, or else all that
     change, come or go alike: what the set says of the packet then changes once, in one direction. Nor may one that
-    comes overlap one that goes: kernels before 6.17 stop at the nearest interval also where it is not valid yet, or not
-    any more, and so for a moment find neither.
+    comes overlap one that goes: older kernels stop at the nearest interval also where it is not valid yet, or not any
+    more, and so for a moment find neither.
     """
     one_action = len({use.action for use in uses}) <= 1
     one_field = len({use.field for use in uses}) <= 1
