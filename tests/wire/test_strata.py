@@ -208,6 +208,19 @@ def test_of_a_group_that_is_seen_the_rules_that_are_not_are_said_to_be_there_onc
     assert (told["id"], told["ingress_rules"]) == (group, [HIDDEN])
 
 
+@pytest.mark.parametrize(("scope", "told"), [({"scope": "all"}, []), ({"scope": "projects"}, ["p1"])])
+def test_of_a_shared_group_over_many_projects_each_sees_what_concerns_it(
+    who: Personas, scope: dict[str, Any], told: list[str]
+) -> None:
+    mine, theirs = router_port(who.admin), router_port(who.admin, "p2")
+    if scope["scope"] == "projects":
+        scope = scope | {"project_ids": ["p1", "p2"]}
+    group = who.admin.make(GROUP, project_id="admin", stratum="admin", shared=True, **scope)["id"]
+    assert {mine, theirs} <= set(who.admin.show(GROUP, group)["ports"])
+    for seen in (who.member.show(GROUP, group), *who.member.index(GROUP, id=group)):
+        assert (seen["ports"], seen["project_ids"]) == ([mine], told)
+
+
 def test_who_decides_for_a_port_is_told_its_project_only(who: Personas) -> None:
     port = router_port(who.admin)
     for api, id_ in ((who.stranger, port), (who.foreign_reader, port), (who.member, UNKNOWN), (who.member, "x")):

@@ -235,6 +235,11 @@ def _views(
     ids = [row.id for row in rows]
     covered = ports_of(session, ids) if ports is None else ports
     projects = projects_of(session, rows)
+    # With whom an admin shares such a group, sees in it what concerns their own project.
+    foreign = [row.id for row in rows if row.stratum != Stratum.TENANT and not _is_own(row, context)]
+    if foreign:
+        covered |= dict.fromkeys(foreign, ()) | ports_of(session, foreign, project_id=context.project_id)
+        projects |= {id_: tuple({context.project_id}.intersection(projects.get(id_, ()))) for id_ in foreign}
     status = group_statuses(session, ids, context.now)
     tags = tags_of(session, ids)
     return [
@@ -247,3 +252,7 @@ def _views(
         )
         for row in rows
     ]
+
+
+def _is_own(row: FirewallGroup, context: Context) -> bool:
+    return context.is_admin or row.project_id == context.project_id

@@ -25,10 +25,17 @@ from portward.store.tables import FirewallGroup, GroupPort, Port
 _of_tenants = FirewallGroup.stratum == Stratum.TENANT.value
 
 
-def ports_of(session: Session, group_ids: Iterable[str]) -> dict[str, tuple[str, ...]]:
-    """The ports of each of the groups that covers any, as the user ordered them; one statement."""
+def ports_of(
+    session: Session, group_ids: Iterable[str], *, project_id: str | None = None
+) -> dict[str, tuple[str, ...]]:
+    """The ports, or those of one project, of each of the groups that covers any, as the user ordered them.
+
+    One statement.
+    """
     ports: dict[str, list[str]] = {}
     query = select(GroupPort.group_id, GroupPort.port_id).order_by(GroupPort.position, GroupPort.port_id)
+    if project_id is not None:
+        query = query.join(Port, Port.id == GroupPort.port_id).where(Port.project_id == project_id)
     for group_id, port_id in select_in(session, query, GroupPort.group_id, group_ids):
         ports.setdefault(group_id, []).append(port_id)
     return {group_id: tuple(port_ids) for group_id, port_ids in ports.items()}
