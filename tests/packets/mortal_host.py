@@ -125,13 +125,17 @@ class MortalHost:
         kinds = {id_: kind for kind, id_ in self._ports.items()}
         return {kinds[port["port_id"]]: port["error"] for port in told["ports"]}
 
-    def fill_disk(self) -> Path:
-        """Leave no room for another byte where the agent keeps its state: by this file."""
+    @contextmanager
+    def full_disk(self) -> Iterator[None]:
+        """There is no room for another byte where the agent keeps its state."""
         filler = self.state_dir / "filler"
-        with suppress(OSError), filler.open("wb", buffering=0) as file:
-            while True:
-                file.write(bytes(4096))
-        return filler
+        try:
+            with suppress(OSError), filler.open("wb", buffering=0) as file:
+                while True:
+                    file.write(bytes(4096))
+            yield
+        finally:
+            filler.unlink()
 
     def _add(self, port: LabPort) -> str:
         """Register a port as Neutron would; its id."""
