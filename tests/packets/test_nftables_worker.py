@@ -18,7 +18,7 @@ from packets.test_nftables_failure import (
     OLD_GUARDS,
     decides,
     errors,
-    steady,
+    under_traffic,
 )
 from portward.channel.messages import encode
 from portward.dataplane.netns import in_namespace
@@ -28,7 +28,7 @@ from portward.dataplane.nftables.namespace import Step
 from portward.lab import Lab, Outcome
 from portward.model import HostState, Rule
 
-__all__ = ["steady"]
+__all__ = ["under_traffic"]
 
 #: A worker like ours, but what the test puts in place of {before} and {after} its work.
 _WORKER = """
@@ -64,7 +64,7 @@ def only_at(step: Step, marks: Path, do: str) -> str:
     )
 
 
-@pytest.mark.usefixtures("apart", "steady")
+@pytest.mark.usefixtures("apart", "under_traffic")
 def test_what_is_loaded_apart_is_as_what_is_loaded_here(lab: Lab, monkeypatch: pytest.MonkeyPatch) -> None:
     with enforcing(lab) as enforce:
         enforce(**OLD_GUARDS)
@@ -79,7 +79,7 @@ def test_what_is_loaded_apart_is_as_what_is_loaded_here(lab: Lab, monkeypatch: p
     assert len(ruleset(lab.router_netns).splitlines()) == apart
 
 
-@pytest.mark.usefixtures("apart", "steady")
+@pytest.mark.usefixtures("apart", "under_traffic")
 @pytest.mark.parametrize("when", ["before", "after"])
 @pytest.mark.parametrize("step", [Step.PREPARED, Step.SWITCHED, Step.REMOVED])
 def test_a_worker_killed_before_or_after_its_work_is_an_error_that_heals(
@@ -103,7 +103,7 @@ def test_a_worker_killed_before_or_after_its_work_is_an_error_that_heals(
     assert len(ruleset(lab.router_netns).splitlines()) == healed, "something was left behind"
 
 
-@pytest.mark.usefixtures("apart", "steady")
+@pytest.mark.usefixtures("apart", "under_traffic")
 @pytest.mark.parametrize("step", [Step.PREPARED, Step.SWITCHED, Step.REMOVED])
 def test_a_worker_dies_with_its_agent_and_changes_nothing_any_more(lab: Lab, tmp_path: Path, step: Step) -> None:
     """Else it would change the table under the feet of the agent that comes next."""
