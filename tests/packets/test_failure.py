@@ -122,6 +122,8 @@ class Damage:
         else:
             command, _, arguments = self.command.partition(" ")
             lab.switch.ofctl(command, lab.switch.bridge, *arguments.split())
+            for _ in range(2):  # what it cached outlives its flows a while, and so does what it was about to cache
+                lab.switch.appctl("revalidator/purge")
 
 
 DAMAGES = [
