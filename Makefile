@@ -3,6 +3,9 @@
 .PHONY: help setup setup-test setup-bench demo run test lint unit wire properties packets soak bench reference lock clean
 PYTHON := .venv/bin/python
 PYTEST := $(PYTHON) -m pytest -q
+# Two files of tests at a time: they wait more than they work. Packets after the others, for some of them count what a
+# machine that is too busy is late with.
+PAIRED := -n 2 --dist loadfile
 
 help:  ## list what can be made
 	@sed -n 's/^\([a-z-]*\):.*##  *\(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST) | expand -t 20
@@ -20,7 +23,8 @@ run: setup  ## the demo's networks, API and agent, left running for you to play 
 	@$(PYTHON) -u -m demo --stay
 
 test: setup-test lint  ## all checks and all tests
-	@PYTHON=$(PYTHON) scripts/test
+	$(PYTEST) $(PAIRED) tests/unit tests/wire tests/properties
+	$(PYTEST) $(PAIRED) tests/packets
 
 lint: setup  ## style, types, and who may import whom
 	.venv/bin/ruff check .

@@ -13,7 +13,8 @@ from portward.api.identity.users import User, hash_password, read_users, remove_
 from portward.config import ConfigurationError
 from portward.model import InvalidValue
 
-HASH = bcrypt.hashpw(b"secret", bcrypt.gensalt(4)).decode()
+#: Of "secret".
+HASH = "$2b$04$/sCBtoM65bh6B9EjoAvZuOl4lgQHMhk5/6IXHnCxZMy1xKCk6yOdG"
 
 
 def user(name: str, **other: str) -> User:
