@@ -23,7 +23,7 @@ run: setup  ## the demo's networks, API and agent, left running for you to play 
 	@$(PYTHON) -u -m demo --stay
 
 test: setup-test lint  ## all checks and all tests
-	$(PYTEST) $(PAIRED) tests/unit tests/wire tests/properties
+	$(PYTEST) $(PAIRED) --ignore=tests/packets
 	$(PYTEST) $(PAIRED) tests/packets
 
 lint: setup  ## style, types, and who may import whom
