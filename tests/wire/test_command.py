@@ -69,6 +69,27 @@ def test_who_decides_for_a_port_is_shown_in_order(portward: Portward, run: Run) 
     assert "[admin]s" in run("port", "list").stdout
 
 
+def test_sets_of_addresses_in_the_rules_of_a_port_are_shown_by_name(portward: Portward, run: Run) -> None:
+    made = json.loads(run("port", "add", "fenced", "--device", "eth8", "-f", "json").stdout)
+    group = {"address_group": {"name": "scanners", "addresses": ["192.0.2.0/24"]}}
+    address_group = portward.ask("POST", "/v2.0/address-groups", group)["address_group"]["id"]
+    web = portward.ask("POST", "/v2.0/fwaas/firewall_groups", {"firewall_group": {"name": "web"}})["firewall_group"]
+    unnamed = portward.ask("POST", "/v2.0/fwaas/firewall_groups", {"firewall_group": {}})["firewall_group"]
+    rules = [
+        {"source_address_group_id": address_group, "destination_port": "22", "protocol": "tcp"},
+        {"source_firewall_group_id": web["id"], "destination_firewall_group_id": unnamed["id"]},
+    ]
+    paths = "/v2.0/fwaas/firewall_rules"
+    ids = [portward.ask("POST", paths, {"firewall_rule": rule})["firewall_rule"]["id"] for rule in rules]
+    policy = {"firewall_policy": {"firewall_rules": ids}}
+    policy_id = portward.ask("POST", "/v2.0/fwaas/firewall_policies", policy)["firewall_policy"]["id"]
+    fence = {"ports": [made["id"]], "ingress_firewall_policy_id": policy_id}
+    portward.ask("POST", "/v2.0/fwaas/firewall_groups", {"firewall_group": fence})
+    shown = run("port", "show", "fenced").stdout
+    assert "IPv4 tcp from address group scanners to anywhere port 22" in shown
+    assert f"IPv4 any from firewall group web to firewall group {unnamed['id']}" in shown
+
+
 def test_the_rules_of_a_policy_are_shown_with_what_they_counted(portward: Portward, run: Run) -> None:
     rule = portward.ask("POST", "/v2.0/fwaas/firewall_rules", {"firewall_rule": {"name": "[red]", "action": "allow"}})
     rule_id = rule["firewall_rule"]["id"]

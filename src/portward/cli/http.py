@@ -51,8 +51,8 @@ class Client:
     ) -> None:
         self._http.close()
 
-    def get(self, path: str, **parameters: str) -> dict[str, Any]:
-        """The JSON object at ``path``."""
+    def get(self, path: str, **parameters: str | list[str]) -> dict[str, Any]:
+        """The JSON object at ``path``; a parameter that is a list stands there once for each."""
         return self._request("GET", path, params=parameters)
 
     def post(self, path: str, body: dict[str, Any]) -> dict[str, Any]:

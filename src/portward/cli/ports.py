@@ -5,7 +5,7 @@ from typing import Annotated, Any
 import typer
 
 from portward.cli.context import client, settings
-from portward.cli.effective import show_deciding
+from portward.cli.effective import set_names, show_deciding
 from portward.cli.http import Client
 from portward.cli.output import Format, FormatOption, fail, show_fields, show_json, show_rows
 
@@ -88,12 +88,13 @@ def show(
             errors = [item["error"] for item in of_port if item["error"]]
             fields |= {"realised": all(item["realised"] for item in of_port), "error": (errors or [None])[0]}
         deciding = api.get(f"/v2.0/fwaas/effective/{found['id']}")["effective"]["groups"]
+        names = {} if format_ is Format.JSON else set_names(api, deciding)
     deciding = [group | {"status": status.get(group["id"])} for group in deciding]
     if format_ is Format.JSON:
         show_json(fields | {"groups": deciding})
         return
     show_fields(format_, fields)
-    show_deciding(deciding)
+    show_deciding(deciding, names)
 
 
 @app.command()
