@@ -261,7 +261,8 @@ def test_two_removals_leave_nothing(reflector: Reflector) -> None:
 def test_a_switch_in_userspace_takes_its_answers_and_finds_it_again_when_it_was_made_anew() -> None:
     with bare_switch() as switch:
         switch.vsctl("add-br", "br-int", "--", "set", "bridge", "br-int", "datapath_type=netdev", "fail_mode=secure")
-        switch.ip("link add vm type veth peer name vmx", "link set vm up", "link set vmx up")
+        silent = "addrgenmode none up"  # no address of the kernel's own, of which it would tell the other end
+        switch.ip("link add vm type veth peer name vmx", f"link set vm {silent}", f"link set vmx {silent}")
         switch.vsctl("add-port", "br-int", "vm", "--", "set", "interface", "vm", "ofport_request=1")
         made, database = Reflector("br-int", switch.run_dir), Ovsdb(switch.run_dir)
 
@@ -281,6 +282,7 @@ def test_a_switch_in_userspace_takes_its_answers_and_finds_it_again_when_it_was_
                     "add-flow", "br-int", f"in_port=1,actions=set_field:02:00:00:00:00:01->eth_dst,output:{number}"
                 )
                 switch.ofctl("add-flow", "br-int", f"in_port={number},actions=output:1")
+                switch.control("revalidator/purge")
                 with in_namespace(switch.netns, lambda: socket.socket(socket.AF_PACKET, socket.SOCK_RAW)) as vm:
                     vm.bind(("vmx", 3))
                     vm.settimeout(PATIENCE)
