@@ -21,4 +21,14 @@ def wipe(lab: Lab, kind: str) -> None:
     if kind == "router":
         nft(lab.router_netns, "flush ruleset")
     else:
-        lab.switch.ofctl("del-flows", lab.switch.bridge)
+        change_flows(lab, "del-flows")
+
+
+def change_flows(lab: Lab, command: str, *arguments: str) -> None:
+    """Do to the flows of the switch what ``ovs-ofctl`` does; it obeys at once.
+
+    What it cached outlives its flows a while, and so does what it was just then about to cache.
+    """
+    lab.switch.ofctl(command, lab.switch.bridge, *arguments)
+    for _ in range(2):
+        lab.switch.appctl("revalidator/purge")

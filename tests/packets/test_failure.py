@@ -14,7 +14,7 @@ import pytest
 from packets.builders import ALLOW_ALL, Guard, both, edited, new_id, policy, state_of
 from packets.enforcer import KINDS, Enforcer
 from packets.nftables_router import nft, serial, udp
-from packets.ours import footprint
+from packets.ours import change_flows, footprint
 from packets.refusals import REASON, REFUSED, refusing
 from packets.steady import steady
 from portward.lab import Lab, LabPort, Outcome
@@ -121,9 +121,7 @@ class Damage:
             nft(netns, self.command.format(build=f"v{serial(netns)}", device=lab.port("blue").device))
         else:
             command, _, arguments = self.command.partition(" ")
-            lab.switch.ofctl(command, lab.switch.bridge, *arguments.split())
-            for _ in range(2):  # what it cached outlives its flows a while, and so does what it was about to cache
-                lab.switch.appctl("revalidator/purge")
+            change_flows(lab, command, *arguments.split())
 
 
 DAMAGES = [

@@ -8,6 +8,7 @@ from structlog.testing import capture_logs
 
 from packets.builders import ALLOW_ALL, Guard, both, policy
 from packets.enforcer import Enforcer
+from packets.ours import change_flows
 from packets.security_groups import clean_up, flows, load, own
 from portward.dataplane.openvswitch.driver import OpenvswitchDataplane
 from portward.lab import Lab, Outcome
@@ -97,7 +98,7 @@ def test_a_connection_lives_while_either_side_changes_and_is_cut_when_the_firewa
 
 
 def test_where_the_security_groups_flows_are_missing_nothing_comes_to_a_machine(lab: Lab, enforce: Enforcer) -> None:
-    lab.switch.ofctl("del-flows", lab.switch.bridge, "table=81")
+    change_flows(lab, "del-flows", "table=81")
     enforce.heals_soon()
     assert lab.red.probe("tcp", lab.blue.address(), SMTP).outcome is Outcome.SILENT
 
