@@ -56,7 +56,6 @@ class Table:
             title: dict(re.findall(r"^(\S.*?)(?: comment \"[^\"]*\")? : (.*?),?$", body, re.M))
             for title, body in re.findall(r"^map (\S+) \{\n(.*?)^\}\n\}", text, re.M | re.S)
         }
-        self._interval = dict(re.findall(r"^map (\S+) \{\n  type .*\n(  flags interval)?", text, re.M))
 
     def judge(self, entry: str, packet: Packet, depth: int = _DEPTH_BEFORE) -> Verdict:
         """The verdict on ``packet``, when it enters by the chain ``entry``."""

@@ -51,7 +51,7 @@ class Counting:
 
 
 class Teller:
-    """Tells, by ``tell``, what differs from what was told before.
+    """Tells, by ``send``, what differs from what was told before.
 
     ``clock`` tells seconds, monotonic.
     """

@@ -53,11 +53,6 @@ class Attribute:
     guards: frozenset[str] = frozenset()
 
     @property
-    def filterable(self) -> bool:
-        """Whether lists can be filtered by it."""
-        return self.filter is not None
-
-    @property
     def sortable(self) -> bool:
         """Whether lists can be sorted by it."""
         return self.sort is not None

@@ -144,8 +144,8 @@ def record_report(session: Session, host: str, report: Report) -> None:
     """Store what ``host`` says became of ``report.generation``, in place of all that it said before.
 
     Passed over in silence are ports that are gone or no longer bound; a report below the one stored, which can only
-    be late, because a host never goes back; and one above the database's own generation: the database was restored
-    from a backup, and the agent gets everything anew when it asks next.
+    be late, because a host never goes back. Passed over and logged is one above the database's own generation: the
+    database was restored from a backup, and the agent gets everything anew when it asks next.
 
     Raises:
         ForeignPorts: a port is bound to another host; nothing is stored.
@@ -154,7 +154,7 @@ def record_report(session: Session, host: str, report: Report) -> None:
     _refuse_foreign(session, host, {port.port_id for port in report.ports} - own)
     generation = session.scalar(select(tables.State.generation)) or 0
     if report.generation > generation:
-        _log.warning("report from the future", host=host, reported=report.generation, generation=generation)
+        _log.warning("report_from_the_future", host=host, reported=report.generation, generation=generation)
         return
     updated = session.execute(
         update(tables.Host)

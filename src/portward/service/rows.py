@@ -138,11 +138,6 @@ def batches(ids: Iterable[str]) -> Iterable[Sequence[str]]:
     return (ids[start : start + BATCH] for start in range(0, len(ids), BATCH))
 
 
-def first_missing(wanted: Iterable[str], there: Collection[str]) -> str | None:
-    """The first of ``wanted`` that is not ``there``."""
-    return next((id_ for id_ in wanted if id_ not in there), None)
-
-
 def visible(context: Context, table: type[Row]) -> list[ColumnElement[bool]]:
     """``may_see`` as a condition on ``table``."""
     if context.is_admin:

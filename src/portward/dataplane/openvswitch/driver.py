@@ -78,7 +78,7 @@ class OpenvswitchDataplane:
         self._policies = Policies()
         self._sets = AddressSets()
         self._unfinished = False
-        self._said: dict[str, str] = {}
+        self._said: frozenset[str] = frozenset()
         self._watch = select.epoll()
         for fd in (*self._ovsdb.filenos(), self._bridge.fileno()):
             self._watch.register(fd, select.EPOLLIN)
@@ -298,8 +298,8 @@ class OpenvswitchDataplane:
         return zones
 
     def _say(self, found: Found) -> None:
-        unknown = dict.fromkeys(found.unknown, "nothing passes it")
-        for name in unknown.keys() - self._said.keys():
+        unknown = frozenset(found.unknown)
+        for name in unknown - self._said:
             _log.warning("interface_unknown", bridge=self._name, interface=name, consequence="nothing passes it")
         self._said = unknown
 

@@ -1,10 +1,9 @@
 """Where things are on the bridge: tables, bits of registers, cookies. Numbers, and what they mean; no flows.
 
-Registers, all of a packet's way through our tables: reg8 the policy that is asked, reg9 and
-reg12 its pages of address sets, reg10 the profile of the port under
-decision, reg11 its connection-tracking zone, reg13 its network (the VLAN of the bridge; 0: no tag), reg14 its OpenFlow
-port, reg15 the bits below. reg0 to reg7 hold what a few flows in a row need; they are zero when a packet goes on to
-the tables of others.
+Registers, all of a packet's way through our tables: reg8 the policy that is asked, reg9 and reg12 its pages of
+address sets, reg10 the profile of the port under decision, reg11 its connection-tracking zone, reg13 its network (the
+VLAN of the bridge; 0: no tag), reg14 its OpenFlow port, reg15 the bits below. reg0 to reg7 hold what a few flows in a
+row need; they are zero when a packet goes on to the tables of others.
 """
 
 from enum import IntEnum
@@ -34,9 +33,9 @@ class Table(IntEnum):
     REJECT = 165  # to the reflector
     ANSWER = 166  # from the reflector
     TRACKED = 167  # back from connection tracking: the port is looked up anew, for it may have another profile now
+    TICK = 168  # no packet comes here: a flow that is changed to wake the switch's revalidators
     SOURCE_SETS = 169  # which address sets hold the connection's source
     DESTINATION_SETS = 170  # and which its destination
-    TICK = 168  # no packet comes here: a flow that is changed to wake the switch's revalidators
     COMMITTED = 171  # a packet whose connection was marked just now
 
 
