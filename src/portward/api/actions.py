@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 from sqlalchemy.orm import Session
 
-from portward.api import converters as to
+from portward.api import address_converters as to_address
 from portward.api.attributes import iso
 from portward.api.body import parse_json, refuse_unknown
 from portward.api.call import Call
@@ -71,7 +71,7 @@ def _change_addresses(call: Call, change: Callable[..., Any]) -> _Work:
     refuse_unknown(given, {"addresses"})
     if "addresses" not in given:
         raise HTTPBadRequest("Unable to find 'addresses' in request body")
-    addresses = convert_value("addresses", to.prefix_list, given["addresses"])
+    addresses = convert_value("addresses", to_address.prefix_list, given["addresses"])
 
     def work(session: Session) -> dict[str, Any]:
         group = call.find(session, ADDRESS_GROUPS, ["update_address_group"])

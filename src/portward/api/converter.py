@@ -50,3 +50,9 @@ def items(required: JsonSchema, **optional: JsonSchema) -> JsonSchema:
 def or_null(schema: JsonSchema) -> JsonSchema:
     """``schema``, or null."""
     return {"anyOf": [schema, {"type": "null"}]}
+
+
+def short(value: Any) -> str:
+    """``value`` as a message names it: at most 512 characters of it."""
+    text = str(value)
+    return text if len(text) <= 512 else f"{text[:512]}..."

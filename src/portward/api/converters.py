@@ -2,33 +2,26 @@
 
 Each takes a value of JSON (or a string of a query) and returns the value to store, or raises ``InvalidValue`` with
 Neutron's reason, or ``InvalidInput`` where Neutron fails to convert rather than to validate. Beside each stand the
-JSON schemas of what it takes and of what is shown.
+JSON schemas of what it takes and of what is shown. Those of addresses are in ``address_converters``.
 """
 
 import re
 from collections import Counter
 from collections.abc import Iterable
-from ipaddress import ip_address, ip_network
 from typing import Any
 
-from portward.api.converter import Converter, any_case, described, items, or_null
+from portward.api.converter import Converter, any_case, described, or_null, short
 from portward.model import InvalidValue
-from portward.service.address_groups import MAX_ADDRESSES
 from portward.service.errors import InvalidInput
 
 _TRUE = frozenset({"1", "t", "true", "on", "y", "yes"})
 _FALSE = frozenset({"0", "f", "false", "off", "n", "no"})
 _UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
-_MAC = re.compile(r"[0-9a-f]{2}(:[0-9a-f]{2}){5}")
-_ADDRESS = re.compile(r"[0-9A-Fa-f:.]+(/(0|[1-9][0-9]{0,2}))?")
 _ACTIONS = ("allow", "deny", "reject", "pass")
 _PROTOCOL_NAMES = {1: "icmp", 6: "tcp", 17: "udp", 33: "dccp", 58: "ipv6-icmp", 132: "sctp"}
 _MAX_POSITION = 2**31 - 1  # what the database takes
 #: Of one group.
 MAX_PROJECTS = 10_000
-_UUID_SCHEMA = {"type": "string", "format": "uuid", "pattern": f"^{_UUID.pattern}$"}
-_ADDRESS_SCHEMA = {"type": "string", "pattern": r"^[0-9A-Fa-f:.]+$"}
-_PREFIX_SCHEMA = {"type": "string", "pattern": f"^{_ADDRESS.pattern}$"}
 _RANGE_SCHEMA = {"type": ["string", "null"], "pattern": "^[0-9]{1,5}(:[0-9]{1,5})?$"}
 
 
@@ -38,9 +31,9 @@ def string(limit: int) -> Converter[str]:
     @described({"type": "string", "maxLength": limit})
     def convert(value: Any) -> str:
         if not isinstance(value, str):
-            raise InvalidValue(f"'{_short(value)}' is not a valid string.")
+            raise InvalidValue(f"'{short(value)}' is not a valid string.")
         if len(value) > limit:
-            raise InvalidValue(f"'{_short(value)}' exceeds maximum length of {limit}.")
+            raise InvalidValue(f"'{short(value)}' exceeds maximum length of {limit}.")
         return value
 
     return convert
@@ -79,7 +72,7 @@ def boolean(value: Any) -> bool:
         return True
     if text in _FALSE:
         return False
-    raise InvalidInput(f"'{_short(value)}' cannot be converted to boolean")
+    raise InvalidInput(f"'{short(value)}' cannot be converted to boolean")
 
 
 @described({"anyOf": [{"type": "integer"}, {"type": "string", "pattern": "^-?[0-9]{1,18}$"}]}, {"type": "integer"})
@@ -89,7 +82,7 @@ def integer(value: Any) -> int:
         return value
     if isinstance(value, str) and re.fullmatch(r"-?[0-9]{1,18}", value):
         return int(value)
-    raise InvalidInput(f"'{_short(value)}' is not an integer")
+    raise InvalidInput(f"'{short(value)}' is not an integer")
 
 
 @described({"enum": [4, 6, "4", "6"]}, {"enum": [4, 6]})
@@ -121,7 +114,7 @@ def protocol(value: Any) -> str | None:
     if re.fullmatch(r"[0-9]{1,3}", text) and int(text) <= 255:
         return _PROTOCOL_NAMES.get(int(text), str(int(text)))
     raise InvalidInput(
-        f"IP protocol '{_short(value)}' is not supported. "
+        f"IP protocol '{short(value)}' is not supported. "
         "Only protocol names and their integer representation (0 to 255) are supported"
     )
 
@@ -130,9 +123,9 @@ def protocol(value: Any) -> str | None:
 def action(value: Any) -> str:
     """What a rule does, in lower case."""
     if not isinstance(value, str):
-        raise InvalidInput(f"Input value {_short(value)} must be string type")
+        raise InvalidInput(f"Input value {short(value)} must be string type")
     if value.lower() not in _ACTIONS:
-        raise InvalidValue(f"{_short(value)} is not in valid_values.")
+        raise InvalidValue(f"{short(value)} is not in valid_values.")
     return value.lower()
 
 
@@ -143,7 +136,7 @@ def one_of(words: Iterable[str]) -> Converter[str]:
     @described({"enum": known})
     def convert(value: Any) -> str:
         if value not in known:
-            raise InvalidValue(f"'{_short(value)}' is not one of {', '.join(known)}.")
+            raise InvalidValue(f"'{short(value)}' is not one of {', '.join(known)}.")
         return str(value)
 
     return convert
@@ -180,51 +173,12 @@ def project_list(value: Any) -> tuple[str, ...]:
     if value is None:
         return ()
     if not isinstance(value, list) or not all(isinstance(item, str) and 1 <= len(item) <= 36 for item in value):
-        raise InvalidValue(f"'{_short(value)}' is not a list of ids of projects.")
+        raise InvalidValue(f"'{short(value)}' is not a list of ids of projects.")
     if len(set(value)) != len(value):
-        raise InvalidValue(f"Duplicate items in the list: '{_short(', '.join(value))}'.")
+        raise InvalidValue(f"Duplicate items in the list: '{short(', '.join(value))}'.")
     if len(value) > MAX_PROJECTS:
         raise InvalidValue(f"{len(value)} projects are more than {MAX_PROJECTS}.")
     return tuple(value)
-
-
-@described({"anyOf": [_PREFIX_SCHEMA, {"enum": [None, ""]}]}, or_null(_PREFIX_SCHEMA))
-def address_or_prefix(value: Any) -> str | None:
-    """An address or prefix as the user wrote it, host bits included; null or empty for any."""
-    if value is None or value == "":
-        return None
-    if isinstance(value, str) and _ADDRESS.fullmatch(value):
-        try:
-            ip_network(value, strict=False)
-        except ValueError:
-            pass
-        else:
-            return value
-    raise InvalidValue(f"'{_short(value)}' is neither a valid IP address, nor is it a valid IP subnet.")
-
-
-@described(
-    {"type": ["array", "null"], "items": _PREFIX_SCHEMA},
-    {"type": "array", "items": _PREFIX_SCHEMA},
-)
-def prefix_list(value: Any) -> tuple[str, ...]:
-    """Addresses and prefixes in their canonical form, without host bits, none twice; null is none."""
-    if value is None:
-        return ()
-    if not isinstance(value, list):
-        raise InvalidValue(f"'{_short(value)}' is not a list.")
-    if len(value) > MAX_ADDRESSES:
-        raise InvalidValue(f"{len(value)} addresses are more than {MAX_ADDRESSES}.")
-    return tuple(dict.fromkeys(canonical_prefix(item) for item in value))
-
-
-@described(_PREFIX_SCHEMA)
-def canonical_prefix(value: Any) -> str:
-    """An address or prefix in its canonical form."""
-    text = address_or_prefix(value)
-    if text is None:
-        raise InvalidValue(f"'{_short(value)}' is not a valid IP subnet.")
-    return str(ip_network(text, strict=False))
 
 
 @described(
@@ -268,71 +222,34 @@ def port_range_or_clear(value: Any) -> str | None:
     return None if _port_range(value) == "0" else port_range(value)
 
 
-@described(or_null(_UUID_SCHEMA))
+@described({"type": "string", "format": "uuid", "pattern": f"^{_UUID.pattern}$"})
+def uuid(value: Any) -> str:
+    """The id of something else, in lower case."""
+    if not isinstance(value, str) or not _UUID.fullmatch(value):
+        raise InvalidValue(f"'{short(value)}' is not a valid UUID.")
+    return value.lower()
+
+
+@described(or_null(uuid.takes))
 def uuid_or_null(value: Any) -> str | None:
     """The id of something else, or null."""
-    return None if value is None else _uuid(value)
+    return None if value is None else uuid(value)
 
 
 @described(
-    {"type": ["array", "null"], "items": _UUID_SCHEMA, "uniqueItems": True},
-    {"type": "array", "items": _UUID_SCHEMA},
+    {"type": ["array", "null"], "items": uuid.takes, "uniqueItems": True},
+    {"type": "array", "items": uuid.takes},
 )
 def uuid_list(value: Any) -> tuple[str, ...]:
     """Ids, none twice, in order; null is none."""
     if value is None:
         return ()
     if not isinstance(value, list):
-        raise InvalidValue(f"'{_short(value)}' is not a list.")
-    ids = Counter(_uuid(item) for item in value)
+        raise InvalidValue(f"'{short(value)}' is not a list.")
+    ids = Counter(uuid(item) for item in value)
     if twice := sorted(id_ for id_, times in ids.items() if times > 1):
-        raise InvalidValue(f"Duplicate items in the list: '{_short(', '.join(twice))}'.")
+        raise InvalidValue(f"Duplicate items in the list: '{short(', '.join(twice))}'.")
     return tuple(ids)
-
-
-@described(
-    {"type": ["string", "null"], "pattern": "^([0-9A-Fa-f]{2}([:-][0-9A-Fa-f]{2}){5})?$"},
-    {"type": "string", "pattern": f"^({_MAC.pattern})?$"},
-)
-def mac_address(value: Any) -> str:
-    """A MAC address in lower case with colons; null or empty for none known."""
-    if value is None or value == "":
-        return ""
-    text = value.lower().replace("-", ":") if isinstance(value, str) else ""
-    if not _MAC.fullmatch(text):
-        raise InvalidValue(f"'{_short(value)}' is not a valid MAC address.")
-    return text
-
-
-@described(
-    or_null(items({"ip_address": _ADDRESS_SCHEMA}, subnet_id=or_null(_UUID_SCHEMA))),
-    items({"ip_address": _ADDRESS_SCHEMA}, subnet_id=_UUID_SCHEMA),
-)
-def fixed_ips(value: Any) -> list[dict[str, str]]:
-    """Addresses of a port: a list of ``{"ip_address": ..., "subnet_id": ...}``, the subnet optional."""
-    fixed = []
-    for item in _objects(value, required="ip_address", optional="subnet_id"):
-        entry = {"ip_address": _address(item["ip_address"])}
-        if item.get("subnet_id") is not None:
-            entry["subnet_id"] = _uuid(item["subnet_id"])
-        fixed.append(entry)
-    return fixed
-
-
-@described(
-    or_null(items({"ip_address": _PREFIX_SCHEMA}, mac_address={"type": ["string", "null"]})),
-    items({"ip_address": _PREFIX_SCHEMA}, mac_address={"type": "string"}),
-)
-def address_pairs(value: Any) -> list[dict[str, str]]:
-    """Further sources of a port: a list of ``{"ip_address": ..., "mac_address": ...}``, the MAC optional."""
-    pairs = []
-    for item in _objects(value, required="ip_address", optional="mac_address"):
-        address = address_or_prefix(item["ip_address"])
-        if address is None:
-            raise InvalidValue("'ip_address' of an allowed address pair is empty.")
-        mac = mac_address(item.get("mac_address"))
-        pairs.append({"ip_address": address, "mac_address": mac} if mac else {"ip_address": address})
-    return pairs
 
 
 @described({"type": ["object", "null"]}, {"type": "object"})
@@ -341,7 +258,7 @@ def profile(value: Any) -> dict[str, Any]:
     if value is None:
         return {}
     if not isinstance(value, dict):
-        raise InvalidValue(f"'{_short(value)}' is not a dictionary.")
+        raise InvalidValue(f"'{short(value)}' is not a dictionary.")
     return value
 
 
@@ -354,7 +271,7 @@ def _port_range(value: Any) -> str | None:
         raise InvalidValue("Port range must be two integers separated by a colon.")
     for bound in bounds:
         if not re.fullmatch(r"[0-9]{1,5}", bound) or int(bound) > 65535:
-            raise InvalidValue(f"Invalid port: {_short(bound if text else value)}.")
+            raise InvalidValue(f"Invalid port: {short(bound if text else value)}.")
     first, last = int(bounds[0]), int(bounds[-1])
     if first > last:
         raise InvalidValue("First port in a port range must be lower than the second port.")
@@ -364,34 +281,3 @@ def _port_range(value: Any) -> str | None:
 def _canonical_range(text: str) -> str:
     first, _, last = text.partition(":")
     return first if first == last else text
-
-
-def _uuid(value: Any) -> str:
-    if not isinstance(value, str) or not _UUID.fullmatch(value):
-        raise InvalidValue(f"'{_short(value)}' is not a valid UUID.")
-    return value.lower()
-
-
-def _address(value: Any) -> str:
-    if isinstance(value, str) and _ADDRESS.fullmatch(value):
-        try:
-            return str(ip_address(value))
-        except ValueError:
-            pass
-    raise InvalidValue(f"'{_short(value)}' is not a valid IP address.")
-
-
-def _objects(value: Any, *, required: str, optional: str) -> list[dict[str, Any]]:
-    if value is None:
-        return []
-    if not isinstance(value, list):
-        raise InvalidValue(f"'{_short(value)}' is not a list.")
-    for item in value:
-        if not isinstance(item, dict) or required not in item or not item.keys() <= {required, optional}:
-            raise InvalidValue(f"each item is an object with {required}, and {optional} if you like.")
-    return value
-
-
-def _short(value: Any) -> str:
-    text = str(value)
-    return text if len(text) <= 512 else f"{text[:512]}..."

@@ -6,6 +6,7 @@ from typing import Any
 from sqlalchemy import ColumnElement, Text, cast, not_, or_
 from sqlalchemy.orm import InstrumentedAttribute
 
+from portward.api import address_converters as to_address
 from portward.api import converters as to
 from portward.api.attributes import Filter
 from portward.api.converter import Converter, described
@@ -57,7 +58,7 @@ def fixed_ips() -> Filter:
     def convert(value: Any) -> str:
         key, _, wanted = str(value).partition("=")
         if key == "ip_address":
-            return _member(key, to.fixed_ips([{"ip_address": wanted}])[0][key])
+            return _member(key, to_address.fixed_ips([{"ip_address": wanted}])[0][key])
         if key == "subnet_id" and (subnet := to.uuid_or_null(wanted)):
             return _member(key, subnet)
         raise InvalidValue(f"'{value}' is neither ip_address=ADDRESS nor subnet_id=UUID.")

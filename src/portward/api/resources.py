@@ -2,6 +2,7 @@
 
 from sqlalchemy.orm import InstrumentedAttribute
 
+from portward.api import address_converters as to_address
 from portward.api import converters as to
 from portward.api import filters
 from portward.api.attributes import Attribute, Filter, stored, structure
@@ -27,7 +28,7 @@ _HIDDEN = frozenset({"get"})
 
 
 def _address(column: InstrumentedAttribute[str | None], description: str) -> Attribute:
-    return stored(column, description, to.address_or_prefix, convert_filter=to.string_or_null(4096))
+    return stored(column, description, to_address.address_or_prefix, convert_filter=to.string_or_null(4096))
 
 
 def _port_range(column: InstrumentedAttribute[str | None], description: str) -> Attribute:
@@ -246,10 +247,10 @@ ADDRESS_GROUPS = Resource(
                 key="addresses",
                 description="Prefixes of both IP versions, in their canonical form",
                 read=lambda view: view.addresses,
-                schema=to.prefix_list.shows,
-                convert=to.prefix_list,
-                convert_update=to.prefix_list,
-                filter=Filter(to.canonical_prefix, lambda values, _: address_groups.with_addresses(values)),
+                schema=to_address.prefix_list.shows,
+                convert=to_address.prefix_list,
+                convert_update=to_address.prefix_list,
+                filter=Filter(to_address.canonical_prefix, lambda values, _: address_groups.with_addresses(values)),
             ),
             *trailing(AddressGroup),
         ],
@@ -275,8 +276,8 @@ PORTS = Resource(
         attributes=[
             *leading(Port),
             stored(Port.network_id, "UUID of its network", to.string(36), default="", update=False),
-            stored(Port.mac_address, "MAC address", to.mac_address, convert_filter=to.mac_address),
-            structure(Port.fixed_ips, "Its addresses", to.fixed_ips, filter=filters.fixed_ips()),
+            stored(Port.mac_address, "MAC address", to_address.mac_address, convert_filter=to_address.mac_address),
+            structure(Port.fixed_ips, "Its addresses", to_address.fixed_ips, filter=filters.fixed_ips()),
             stored(Port.device_owner, "What kind of device it belongs to", to.string_or_empty(255)),
             stored(Port.device_id, "Id of that device", to.string_or_empty(255)),
             stored(Port.host, "Host that realises it", to.string_or_empty(255), name="binding:host_id", guards=_HIDDEN),
@@ -287,7 +288,7 @@ PORTS = Resource(
                 name="binding:profile",
                 guards=_HIDDEN,
             ),
-            structure(Port.allowed_address_pairs, "Further sources that it may send from", to.address_pairs),
+            structure(Port.allowed_address_pairs, "Further sources that it may send from", to_address.address_pairs),
             boolean(Port.port_security_enabled, "Whether its sources are checked", default=True),
             boolean(Port.admin_state_up, "Kept for clients; without effect", default=True),
             stored(Port.status, "Kept for clients"),

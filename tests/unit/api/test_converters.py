@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from jsonschema import validate
 
+from portward.api import address_converters as to_address
 from portward.api import converters as to
 from portward.api.converter import Converter
 from portward.model import InvalidValue
@@ -22,8 +23,8 @@ JSON = st.recursive(
 UUID = "3e84dbe7-799d-43f1-8c17-da978d084747"
 CONVERTERS = [
     to.string(255), to.string_or_empty(255), to.boolean, to.integer, to.ip_version, to.protocol, to.action,
-    to.address_or_prefix, to.port_range, to.port_range_or_clear, to.uuid_or_null, to.uuid_list, to.mac_address,
-    to.fixed_ips, to.address_pairs, to.profile,
+    to_address.address_or_prefix, to.port_range, to.port_range_or_clear, to.uuid_or_null, to.uuid_list,
+    to_address.mac_address, to_address.fixed_ips, to_address.address_pairs, to.profile,
 ]  # fmt: skip
 
 
@@ -48,7 +49,7 @@ def test_a_range_is_never_lost_or_widened(one: int, other: int) -> None:
 @given(st.ip_addresses())
 def test_an_address_is_kept_as_written(address: Any) -> None:
     for text in (str(address), str(address).upper(), f"{address}/{address.max_prefixlen - 1}", address.exploded):
-        assert to.address_or_prefix(text) == text
+        assert to_address.address_or_prefix(text) == text
         ip_network(text, strict=False)
 
 
@@ -75,7 +76,7 @@ def test_ids_given_twice_are_named_in_linear_time_and_not_all_of_them() -> None:
 @pytest.mark.parametrize("text", ["10.0.0.0/024", "10.0.0.0/00", "2001:db8::/064", "10.0.0.0/"])
 def test_a_prefix_length_has_one_spelling(text: str) -> None:
     with pytest.raises(InvalidValue):
-        to.address_or_prefix(text)
+        to_address.address_or_prefix(text)
 
 
 #: What converters take, beside what is drawn at random, which seldom is anything.

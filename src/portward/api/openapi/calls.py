@@ -2,6 +2,7 @@
 
 import msgspec
 
+from portward.api import address_converters as to_address
 from portward.api import converters as to
 from portward.api.converter import or_null
 from portward.api.openapi.parts import Json, in_path, object_of, operation, ref, unasked
@@ -118,7 +119,7 @@ def paths() -> Json:
                     text,
                     200,
                     object_of({"address_group": addresses}),
-                    body=object_of({"addresses": to.prefix_list.takes}),
+                    body=object_of({"addresses": to_address.prefix_list.takes}),
                     refusals=refusals,
                 ),
             }
